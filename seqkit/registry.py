@@ -28,6 +28,8 @@ ClassT = TypeVar("ClassT", bound=type)
 
 _ROOT = Path(__file__).resolve().parent
 _NOT_COMPONENTS = {"base"}
+_HELPERS = {"seqkit.optim.clip", "seqkit.optim.loss_scaler"}
+"""Public modules that live beside components without being one."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Registry(Generic[T]):
         names: set[str] = set()
         for path in folder.iterdir():
             stem = path.stem
-            if stem.startswith("_") or stem in _NOT_COMPONENTS:
+            if stem.startswith("_") or stem in _NOT_COMPONENTS or f"{self.package}.{stem}" in _HELPERS:
                 continue
             nested_registry = f"{self.package}.{stem}" in _PACKAGES
             if path.suffix == ".py" or ((path / "__init__.py").is_file() and not nested_registry):

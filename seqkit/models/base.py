@@ -118,8 +118,12 @@ class IncrementalDecoder(nn.Module, ABC):
         """Project features (…, C) to logits (…, V)."""
 
     @abstractmethod
-    def new_cache(self, rows: int, max_length: int) -> DecoderCache:
-        """An empty cache for `rows` hypotheses of at most `max_length` tokens."""
+    def new_cache(self, rows: int, max_length: int, *, beam: int = 1) -> DecoderCache:
+        """An empty cache for `rows` hypotheses of at most `max_length` tokens.
+
+        `beam`: how many adjacent rows make one sentence. Rows are only ever reordered within a sentence, and a
+        cache that knows the beam may do that without copying; results are the same without it.
+        """
 
     @abstractmethod
     def max_positions(self) -> int:
@@ -152,8 +156,9 @@ class Model(nn.Module, ABC):
     def set_num_updates(self, num_updates: int) -> None:
         """Called by the trainer before every update, for modules whose behaviour changes with it."""
         for module in self.modules():
-            if module is not self and hasattr(module, "set_num_updates"):
-                module.set_num_updates(num_updates)
+            hook = getattr(module, "set_num_updates", None)
+            if module is not self and callable(hook):
+                hook(num_updates)
 
 
 class EncoderDecoderModel(Model):

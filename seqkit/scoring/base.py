@@ -37,6 +37,12 @@ class Scorer(ABC):
     def result_string(self) -> str:
         """One line, as printed behind `Generate … with beam=…: `."""
 
+    def score_sentence(self, reference: str, hypothesis: str) -> tuple[float, str]:
+        """Figure and line of one sentence alone; the corpus counted so far stays as it is."""
+        alone = type(self)(self.config)
+        alone.add(reference, hypothesis)
+        return alone.score(), alone.result_string()
+
 
 def build_scorer(config: Config) -> Scorer:
     """Build the scorer that `config._name` names."""

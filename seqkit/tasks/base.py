@@ -57,6 +57,13 @@ class Task(ABC):
             raise DataError(f"the split {split!r} is not loaded; loaded: {sorted(self.datasets) or 'none'}")
         return self.datasets[split]
 
+    def has_sharded_data(self, split: str) -> bool:
+        """Whether `split` differs from epoch to epoch, so that it is loaded again before each.
+
+        Its iterator is then made anew for each epoch, with `update_epoch_batch_itr=True`.
+        """
+        return False
+
     def max_positions(self) -> Any:
         """The longest input of the task's own options: a number, a pair, or None for no bound."""
         return None

@@ -1,0 +1,108 @@
+"""The average of several checkpoints' weights (as in Vaswani et al., 2017, section 6.1).
+
+Sees states, not files. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqkit.checkpoint.policy import checkpoint_number, epoch_checkpoints, update_checkpoints
+from seqkit.checkpoint.state import CheckpointState
+from seqkit.errors import CheckpointError
+
+
+def average_checkpoints(states: Iterable[tuple[str, CheckpointState]]) -> CheckpointState:
+    """The first checkpoint with every weight replaced by the mean over all.
+
+    Floating-point weights are summed in float32 or wider (half precision is widened), integer buffers are divided
+    with the remainder dropped, as fairseq does. The optimizer's state is left out: it belongs to none of the averages.
+
+    Args:
+        states: (name for messages, checkpoint); taken one at a time, so that two are in memory at most.
+
+    Raises:
+        CheckpointError: there are none, or their weights differ in names or shapes.
+    """
+    first: CheckpointState | None = None
+    first_name = ""
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for name, state in states:
+        weights = {key: _widened(tensor) for key, tensor in state.model.items()}
+        if first is None:
+            first, first_name = state, name
+            sums = {key: tensor.clone() for key, tensor in weights.items()}
+        else:
+            _require_same(first_name, sums, name, weights)
+            for key, tensor in weights.items():
+                sums[key] += tensor
+        count += 1
+    if first is None:
+        raise CheckpointError("no checkpoints to average; name at least one")
+    model = {
+        key: total / count if total.is_floating_point() else torch.div(total, count, rounding_mode="floor")
+        for key, total in sums.items()
+    }
+    return CheckpointState(
+        config=first.config,
+        model=model,
+        criterion=first.criterion,
+        task=first.task,
+        progress=first.progress,
+    )
+
+
+def last_checkpoints(
+    folder: str | Path,
+    count: int,
+    *,
+    kind: str,
+    upper_bound: int | None = None,
+) -> list[Path]:
+    """The `count` newest checkpoints of a folder.
+
+    Args:
+        kind: `"epoch"` (`checkpoint<n>.pt`) or `"update"` (`checkpoint_<epoch>_<n>.pt`).
+        upper_bound: leave out those with a greater number.
+
+    Raises:
+        CheckpointError: there are fewer.
+    """
+    finders = {"epoch": epoch_checkpoints, "update": update_checkpoints}
+    place = Path(folder)
+    if not place.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give the folder that holds the {kind} checkpoints")
+    found = [path for path in finders[kind](place) if upper_bound is None or checkpoint_number(path) <= upper_bound]
+    if len(found) < count:
+        names = ", ".join(path.name for path in found) or "none"
+        raise CheckpointError(f"{folder} holds {len(found)} {kind} checkpoints, not the {count} asked for ({names})")
+    return found[:count]
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _require_same(first_name: str, first: dict[str, Tensor], name: str, weights: dict[str, Tensor]) -> None:
+    only_here = sorted(set(weights) - set(first))
+    only_there = sorted(set(first) - set(weights))
+    if only_here or only_there:
+        raise CheckpointError(
+            f"{first_name} and {name} are of different models: "
+            + "; ".join(
+                f"only {where} has {', '.join(names[:5])}"
+                for where, names in ((name, only_here), (first_name, only_there))
+                if names
+            )
+        )
+    for key, tensor in weights.items():
+        if tensor.shape != first[key].shape:
+            raise CheckpointError(
+                f"{key} is {list(first[key].shape)} in {first_name} and {list(tensor.shape)} in {name}: "
+                "they are of different models or vocabularies"
+            )

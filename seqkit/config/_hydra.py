@@ -1,0 +1,302 @@
+"""Hydra, taught where seqkit's components and defaults come from.
+
+Hydra composes what the user wrote: YAML files, group choices, overrides. The components are offered to it by name,
+without importing any; `ConfigLoader` then lays the result over the defaults of the dataclasses that were chosen.
+Overrides are rewritten first, so that Hydra does not stop at the first mistake: finding all of them is left to
+`root_from_dict`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, Sweep, ValueType
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from seqkit.config.base import Config, default_of, option_info
+from seqkit.config.recipes import configs_dir, recipe_names
+from seqkit.config.root import COMPONENTS, SECTIONS
+from seqkit.config.validate import options_of, plain
+from seqkit.errors import ConfigError, UnknownNameError, did_you_mean
+from seqkit.registry import registry
+
+ROOT_CONFIG = "config"
+"""The name of the config that holds nothing: what is composed when no `--config-name` is given."""
+
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+"""What Hydra raises for what a user wrote."""
+
+_KEY = re.compile(r"[\w.\-]+")
+
+
+class ComponentSource(ConfigSource):
+    """Config source `seqkit://`: each registered component as a config of its kind's group, and the empty root.
+
+    Lists names from the registries without importing a component; a component's config is only its `_name`.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "seqkit"
+
+    def available(self) -> bool:
+        return True
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = _without_suffix(config_path)
+        if not self.is_config(path):
+            raise ConfigLoadError(f"no component {path!r}")
+        content = {} if path == ROOT_CONFIG else {"_name": path.partition("/")[2]}
+        return ConfigResult(
+            provider=self.provider,
+            path=self.full_path(),
+            config=OmegaConf.create(content),
+            header={"package": None},
+        )
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.strip("/") in ("", *COMPONENTS)
+
+    def is_config(self, config_path: str) -> bool:
+        kind, _, name = _without_suffix(config_path).partition("/")
+        return name in registry(kind).names() if kind in COMPONENTS else config_path == ROOT_CONFIG
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        group = config_path.strip("/")
+        if group in COMPONENTS:
+            return [] if results_filter == ObjectType.GROUP else registry(group).names()
+        if group:
+            return []
+        return [] if results_filter == ObjectType.CONFIG else sorted(COMPONENTS)
+
+
+def _without_suffix(config_path: str) -> str:
+    return config_path.strip("/").removesuffix(".yaml")
+
+
+def search_path(config_dirs: Sequence[str | Path]) -> ConfigSearchPath:
+    """Where configs are looked for: the user's folders, then the shipped ones, then the components themselves."""
+    version.setbase("1.3")
+    Plugins.instance().register(ComponentSource)
+    setup_globals()
+    path = create_config_search_path(f"file://{configs_dir()}")
+    for folder in reversed([Path(folder).expanduser() for folder in config_dirs]):
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir={folder} is not a folder")
+        path.prepend(provider="user", path=f"file://{folder.resolve()}", anchor=SearchPathQuery(provider="main"))
+    path.prepend(provider="seqkit", path="seqkit://components", anchor=SearchPathQuery(provider="schema"))
+    return path
+
+
+class ConfigLoader(ConfigLoaderImpl):
+    """Hydra's loader over seqkit's search path. What it loads is complete: every default is filled in.
+
+    Args:
+        config_dirs: the user's folders of configs, looked at before the shipped ones.
+    """
+
+    def __init__(self, config_dirs: Sequence[str | Path] = ()) -> None:
+        super().__init__(search_path(config_dirs))
+        self.config_dirs = [Path(folder) for folder in config_dirs]
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """The config with the defaults of all sections and of all components that it names."""
+        config = self.load_given(config_name, overrides, run_mode, validate_sweep_overrides)
+        with open_dict(config):
+            lay_over_defaults(config)
+        return config
+
+    def load_given(
+        self,
+        config_name: str | None,
+        overrides: Sequence[str],
+        run_mode: RunMode = RunMode.RUN,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Only what files and overrides give, without defaults."""
+        name = config_name or ROOT_CONFIG
+        if not self.repository.config_exists(name):
+            known = sorted({recipe for folder in (*self.config_dirs, configs_dir()) for recipe in recipe_names(folder)})
+            hint = did_you_mean(name, known) or (f"; there are: {', '.join(known)}" if known else "")
+            raise ConfigError(f"there is no config {name!r}{hint}")
+        rewritten = self.rewrite(name, overrides, multirun=run_mode == RunMode.MULTIRUN)
+        return super().load_configuration(name, rewritten, run_mode, True, validate_sweep_overrides)
+
+    def chosen_kinds(self, overrides: Sequence[str]) -> set[str]:
+        """The kinds of component that overrides choose (`optimizer=adam`)."""
+        keys = {line.partition("=")[0].lstrip("+") for line in overrides}
+        return {kind for kind in COMPONENTS if kind in keys}
+
+    def rewrite(self, config_name: str, overrides: Sequence[str], *, multirun: bool) -> list[str]:
+        """Overrides in a form that Hydra takes without complaint about names, types and defaults lists.
+
+        Values become `++key=value`; `task=NAME` becomes `+task=NAME` where the config chooses no task yet; a
+        component that does not exist becomes a plain `_name`, for the later check to report. What is no sweep is kept
+        as text where Hydra's grammar would split it ("a,b") or refuse it. Rewriting twice changes nothing.
+
+        Raises:
+            ConfigError: an argument is no override at all.
+        """
+        problems: list[str] = []
+        rewritten: list[str] = []
+        listed: set[str] | None = None
+        for line in overrides:
+            key = line.partition("=")[0].lstrip("+")
+            if key in COMPONENTS and not line.startswith("~") and "=" in line:
+                if listed is None:
+                    listed = self._listed_groups(config_name)
+                rewritten.append(self._rewrite_choice(line, key, listed, problems))
+            else:
+                rewritten.append(self._rewrite_value(line, multirun, problems))
+        if problems:
+            raise ConfigError(problems)
+        return rewritten
+
+    def _listed_groups(self, config_name: str) -> set[str]:
+        """The groups that the config's own defaults lists choose from."""
+        defaults = self.compute_defaults_list(config_name, [], RunMode.MULTIRUN)
+        return {default.override_key for default in defaults.defaults if default.override_key is not None}
+
+    def _rewrite_choice(self, line: str, kind: str, listed: set[str], problems: list[str]) -> str:
+        try:
+            parsed = OverridesParser.create().parse_override(line)
+        except HydraException:
+            return f"++{kind}._name={quoted(line.partition('=')[2])}"
+        if parsed.package is not None:
+            return line
+        prefix = "" if kind in listed else "+"
+        text = line.partition("=")[2]
+        value = parsed.value()
+        known = self.repository.get_group_options(kind)
+        if isinstance(value, Sweep | Glob):
+            names = [] if isinstance(value, Glob) else [str(name) for name in getattr(value, "list", None) or ()]
+            problems.extend(
+                f"unknown {kind} {name!r}{did_you_mean(name, known)}"
+                for name in names
+                if not self.repository.config_exists(f"{kind}/{name}")
+            )
+            return f"{prefix}{kind}={text}"
+        if value is None:
+            return f"{kind}=null" if kind in listed else f"++{kind}._name=null"
+        if isinstance(value, str) and self.repository.config_exists(f"{kind}/{value}"):
+            return f"{prefix}{kind}={text}"
+        return f"++{kind}._name={quoted(text)}"
+
+    def _rewrite_value(self, line: str, multirun: bool, problems: list[str]) -> str:
+        name, equals, text = line.partition("=")
+        key = name.lstrip("+")
+        try:
+            parsed: Override = OverridesParser.create().parse_override(line)
+        except HydraException:
+            if equals and _KEY.fullmatch(key):
+                return f"++{key}={quoted(text)}"
+            hint = f" (is it the data folder? write task.data={line})" if Path(line).is_dir() else ""
+            problems.append(f"{line!r} is not an override; write SECTION.OPTION=VALUE or KIND=NAME{hint}")
+            return line
+        key = parsed.key_or_group
+        if (
+            parsed.is_hydra_override()
+            or parsed.is_delete()
+            or parsed.package is not None
+            or "/" in key
+            or self.repository.group_exists(key)
+        ):
+            return line
+        if parsed.is_sweep_override():
+            if multirun or parsed.value_type != ValueType.SIMPLE_CHOICE_SWEEP:
+                return f"++{key}={text}"
+            return f"++{key}={quoted(text)}"
+        if isinstance(parsed.value(), str) and text != text.strip():
+            return f"++{key}={quoted(text)}"
+        return f"++{key}={text}"
+
+
+def quoted(text: str) -> str:
+    """`text` in quotes for Hydra's grammar."""
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
+
+
+def override_text(value: Any) -> str:
+    """A plain value as the right side of an override."""
+    return Override._get_value_element_as_str(_quoted_strings(value))
+
+
+def _quoted_strings(value: Any) -> Any:
+    if isinstance(value, str):
+        return QuotedString(text=value, quote=Quote.single)
+    if isinstance(value, Mapping):
+        return {key: _quoted_strings(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_quoted_strings(item) for item in value]
+    return value
+
+
+def defaults_of(cls: type[Config]) -> dict[str, Any]:
+    """A dataclass's defaults as plain values; what follows an option of a fixed section is an interpolation of it."""
+    result: dict[str, Any] = {}
+    for name, item in options_of(cls).items():
+        follows = option_info(item).follows
+        if follows is None:
+            result[name] = plain(default_of(item))
+        elif follows.partition(".")[0] in SECTIONS:
+            result[name] = f"${{{follows}}}"
+    return result
+
+
+def lay_over_defaults(config: DictConfig) -> None:
+    """Put the defaults of all fixed sections and named components under what `config` holds, in place."""
+    classes: dict[str, type[Config]] = dict(SECTIONS)
+    for kind in COMPONENTS:
+        name = _component_name(config, kind)
+        if name is not None:
+            try:
+                classes[kind] = registry(kind).get(name).config
+            except UnknownNameError:
+                continue
+    for section, cls in classes.items():
+        node = config._get_node(section)
+        defaults = OmegaConf.create(defaults_of(cls))
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+            with open_dict(defaults):
+                for key in node:
+                    if key in defaults:
+                        # A value of another kind (text for a mapping) replaces the default; it is checked later.
+                        del defaults[key]
+                defaults.merge_with(node)
+            config[section] = defaults
+        elif node is None or (isinstance(node, DictConfig) and node._is_none()):
+            config[section] = defaults
+
+
+def _component_name(config: DictConfig, kind: str) -> str | None:
+    node = config._get_node(kind)
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_interpolation():
+        return None
+    try:
+        name = OmegaConf.select(config, f"{kind}._name")
+    except OmegaConfBaseException:
+        return None
+    return name if isinstance(name, str) else None

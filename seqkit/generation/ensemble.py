@@ -1,0 +1,191 @@
+"""The decode callable: one model, or several whose probabilities are averaged, run one token at a time.
+
+Knows nothing of beams' scores, of how tokens are chosen, or of when a sentence ends.
+Axes: B sentences still decoded, N hypotheses (rows; N is B times the hypotheses per sentence), T tokens so far,
+S source length, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from seqkit.errors import ConfigError
+from seqkit.models.base import EncoderDecoderModel, EncoderOutput, IncrementalDecoder, LanguageModel, Model
+from seqkit.modules.cache import DecoderCache
+
+
+class StepOutput(NamedTuple):
+    """What is known after one step.
+
+    Attributes:
+        log_probs: (N, V) float32; the caller may write into it.
+        attention: (N, S) cross-attention of the newest token, averaged over models; None unless asked for.
+    """
+
+    log_probs: Tensor
+    attention: Tensor | None
+
+
+class Ensemble:
+    """Models that decode together; the probability of a token is the mean of theirs.
+
+        log p = logsumexp_m(log p_m) - log(number of models)
+
+    Args:
+        models: encoder-decoder models or language models with one vocabulary.
+        temperature: logits are divided by this.
+        need_attention: also return cross-attention.
+        language_model: its log-probabilities are added, times `language_model_weight` (shallow fusion,
+            Gulcehre et al., 2015).
+
+    Raises:
+        ConfigError: a model that cannot be decoded token by token.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        *,
+        temperature: float = 1.0,
+        need_attention: bool = False,
+        language_model: LanguageModel | None = None,
+        language_model_weight: float = 0.0,
+    ) -> None:
+        if not models:
+            raise ConfigError("a generator needs at least one model")
+        for model in [*models, *([language_model] if language_model is not None else [])]:
+            if not isinstance(model, EncoderDecoderModel | LanguageModel):
+                raise ConfigError(
+                    f"a model of type {type(model).__name__} cannot be decoded token by token; "
+                    "beam search needs an encoder-decoder model or a language model"
+                )
+        self.models = list(models)
+        self.temperature = temperature
+        self.need_attention = need_attention
+        self.language_model = language_model
+        self.language_model_weight = language_model_weight
+
+    @property
+    def all_models(self) -> list[Model]:
+        """The models and the language model beside them."""
+        return self.models if self.language_model is None else [*self.models, self.language_model]
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether any model reads a source."""
+        return any(isinstance(model, EncoderDecoderModel) for model in self.models)
+
+    def max_decoder_positions(self) -> int:
+        """The longest target that all models take, in tokens."""
+        return min(_decoder(model).max_positions() for model in self.all_models)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """All models in evaluation mode, and back again."""
+        were_training = [model for model in self.all_models if model.training]
+        for model in were_training:
+            model.eval()
+        try:
+            yield
+        finally:
+            for model in were_training:
+                model.train()
+
+    def start(self, net_input: dict[str, Any], *, beam: int, max_length: int) -> Decoding:
+        """Encode the sentences of a batch.
+
+        Args:
+            net_input: a sample's `net_input`; `prev_output_tokens` is not read.
+            beam: hypotheses for each sentence.
+            max_length: most tokens that will be decoded for a sentence.
+        """
+        sources = {name: value for name, value in net_input.items() if name != "prev_output_tokens"}
+        states = [_ModelState(model, sources, beam, max_length) for model in self.models]
+        fused = None
+        if self.language_model is not None:
+            fused = _ModelState(self.language_model, sources, beam, max_length)
+        return Decoding(self, states, fused)
+
+
+class Decoding:
+    """One batch being decoded by an `Ensemble`, `beam` hypotheses for each sentence."""
+
+    def __init__(self, ensemble: Ensemble, states: list[_ModelState], fused: _ModelState | None) -> None:
+        self._ensemble = ensemble
+        self._states = states
+        self._fused = fused
+
+    def step(self, tokens_NT: Tensor) -> StepOutput:
+        """Log-probabilities of the token that follows `tokens_NT` (the last column is new since the last call)."""
+        ensemble = self._ensemble
+        outputs = [state.step(tokens_NT, ensemble.temperature, ensemble.need_attention) for state in self._states]
+        log_probs = outputs[0].log_probs
+        if len(outputs) > 1:
+            stacked = torch.stack([output.log_probs for output in outputs])
+            log_probs = torch.logsumexp(stacked, dim=0).sub_(math.log(len(outputs)))
+        if self._fused is not None:
+            addition = self._fused.step(tokens_NT, ensemble.temperature, need_attention=False).log_probs
+            log_probs = log_probs.add_(addition, alpha=ensemble.language_model_weight)
+        attentions = [output.attention for output in outputs if output.attention is not None]
+        attention = None
+        if attentions:
+            attention = attentions[0] if len(attentions) == 1 else torch.stack(attentions).mean(dim=0)
+        return StepOutput(log_probs, attention)
+
+    def reorder(self, rows: Tensor) -> None:
+        """Hypothesis i becomes what hypothesis `rows[i]` of the same sentence was; `rows` (N,)."""
+        for state in self._all_states():
+            state.reorder(rows)
+
+    def select_sentences(self, sentences: Tensor) -> None:
+        """Keep the sentences at the places `sentences` (B',), with all their hypotheses."""
+        for state in self._all_states():
+            state.select_sentences(sentences)
+
+    def _all_states(self) -> list[_ModelState]:
+        return self._states if self._fused is None else [*self._states, self._fused]
+
+
+class _ModelState:
+    """One model's encoder output and cache."""
+
+    def __init__(self, model: Model, sources: dict[str, Any], beam: int, max_length: int) -> None:
+        self.model = model
+        self.decoder = _decoder(model)
+        self.encoder_out: EncoderOutput | None = None
+        if isinstance(model, EncoderDecoderModel):
+            self.encoder_out = model.encoder(**sources)
+        self.cache: DecoderCache | None = None
+        if model.supports_cache:
+            rows = int(sources["src_tokens"].size(0)) * beam
+            self.cache = self.decoder.new_cache(rows, max_length, beam=beam)
+
+    def step(self, tokens_NT: Tensor, temperature: float, need_attention: bool) -> StepOutput:
+        newest = tokens_NT if self.cache is None else tokens_NT[:, -1:]
+        output = self.decoder(newest, self.encoder_out, cache=self.cache, need_attention=need_attention)
+        logits_NV = output.logits[:, -1]
+        if temperature != 1.0:
+            logits_NV = logits_NV / temperature
+        attention = None if output.attention is None else output.attention[:, -1]
+        return StepOutput(self.model.normalized_probs(logits_NV, log_probs=True), attention)
+
+    def reorder(self, rows: Tensor) -> None:
+        if self.cache is not None:
+            self.cache.reorder(rows)
+
+    def select_sentences(self, sentences: Tensor) -> None:
+        if self.encoder_out is not None:
+            self.encoder_out = self.encoder_out.select(sentences)
+        if self.cache is not None:
+            self.cache.select_sentences(sentences)
+
+
+def _decoder(model: Model) -> IncrementalDecoder:
+    assert isinstance(model, EncoderDecoderModel | LanguageModel)
+    return model.decoder

@@ -1,0 +1,323 @@
+"""The encoder and decoder stacks of the Transformer family, put together from parts.
+
+Knows nothing of configs, dictionaries or tasks: the models that use it build the parts and hand them in.
+Axes: B sentences, N = B·K decoder rows, T target length, S source length, C channels, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import save_on_cpu
+from torch.utils.checkpoint import checkpoint
+
+from seqkit.models.base import Encoder, EncoderOutput, IncrementalDecoder, ModelOutput
+from seqkit.modules.attention import causal_bias, padding_mask_to_bias
+from seqkit.modules.cache import MASKED, DecoderCache, TransformerCache
+from seqkit.modules.layer_drop import LayerDropList
+from seqkit.modules.positional_embedding import PositionalEmbedding, count_positions
+from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What both stacks are told alike.
+
+    Attributes:
+        embed_scale: factor on token embeddings.
+        dropout: on the embedded input.
+        layernorm_embedding: a layer norm on the embedded input.
+        final_norm: a layer norm after the last layer.
+        layerdrop: probability of leaving a layer out in training.
+        layers_to_keep: which layers of a deeper checkpoint these layers are, in order; None: all.
+        checkpoint_activations: compute layers again in the backward pass instead of keeping their activations
+            (Chen et al., 2016).
+        offload_activations: keep what the backward pass needs of a layer in main memory.
+    """
+
+    embed_scale: float = 1.0
+    dropout: float = 0.0
+    layernorm_embedding: bool = False
+    final_norm: bool = False
+    layerdrop: float = 0.0
+    layers_to_keep: tuple[int, ...] | None = None
+    checkpoint_activations: bool = False
+    offload_activations: bool = False
+
+
+class TransformerEncoder(Encoder):
+    """Token embeddings, positions, layers.
+
+    Args:
+        embed_tokens: the embedding table; its `padding_idx` is the padding symbol.
+        embed_positions: None for a model that does not know the order of words.
+        layers: at least one.
+        embed_dim: C.
+        max_positions: the longest source, in tokens.
+    """
+
+    def __init__(
+        self,
+        embed_tokens: nn.Embedding,
+        embed_positions: PositionalEmbedding | None,
+        layers: Iterable[TransformerEncoderLayer],
+        *,
+        embed_dim: int,
+        max_positions: int,
+        options: StackOptions,
+    ) -> None:
+        super().__init__()
+        assert embed_tokens.padding_idx is not None, "the embedding of an encoder must know its padding symbol"
+        self.padding_idx = embed_tokens.padding_idx
+        self.embed_tokens = embed_tokens
+        self.embed_positions = embed_positions
+        self.layernorm_embedding = nn.LayerNorm(embed_dim) if options.layernorm_embedding else None
+        self.layers = LayerDropList(layers, options.layerdrop)
+        self.layer_norm = nn.LayerNorm(embed_dim) if options.final_norm else None
+        self.dropout_module = nn.Dropout(options.dropout)
+        self.options = options
+        self._max_positions = max_positions
+        _keep_layers_on_load(self, options.layers_to_keep)
+
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, *, return_all_hiddens: bool = False
+    ) -> EncoderOutput:
+        """Encode (B, S). States at padding are finite and mean nothing."""
+        padding = src_tokens.eq(self.padding_idx)
+        padding_mask = padding if padding.any() else None
+        embedded = self.options.embed_scale * self.embed_tokens(src_tokens)
+        x = embedded
+        if self.embed_positions is not None:
+            positions = None if padding_mask is None else count_positions(padding_mask)
+            x = x + self.embed_positions(positions, src_tokens.size(1))
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
+        x = self.dropout_module(x)
+        mask: Tensor | None = None
+        if padding_mask is not None:
+            x = x.masked_fill(padding_mask.unsqueeze(-1), 0.0)
+            mask = padding_mask_to_bias(padding_mask, x.dtype)
+        hidden_states = [x] if return_all_hiddens else []
+        for _, layer in self.layers.active():
+            x = _run(layer, self.options, self.training, x, mask)
+            if return_all_hiddens:
+                hidden_states.append(x)
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        return EncoderOutput(states=x, padding_mask=padding_mask, embeddings=embedded, hidden_states=hidden_states)
+
+    def max_positions(self) -> int:
+        return self._max_positions
+
+
+class TransformerDecoder(IncrementalDecoder):
+    """Token embeddings, positions, layers, projection to the vocabulary; also the whole of a language model.
+
+    Args:
+        embed_tokens: the embedding table; its `padding_idx` is the padding symbol.
+        project_in: from the embedding's width to C, where they differ.
+        embed_positions: None for a model that does not know the order of words.
+        layers: at least one.
+        project_out: from C to the width of `output_projection`, where they differ.
+        output_projection: to the vocabulary; its weight may be the embedding's.
+        embed_dim: C.
+        max_positions: the longest target, in tokens.
+        cross_self_attention: the layers' self-attention reads the source too.
+    """
+
+    def __init__(
+        self,
+        embed_tokens: nn.Embedding,
+        project_in: nn.Linear | None,
+        embed_positions: PositionalEmbedding | None,
+        layers: Iterable[TransformerDecoderLayer],
+        project_out: nn.Linear | None,
+        output_projection: nn.Linear,
+        *,
+        embed_dim: int,
+        max_positions: int,
+        cross_self_attention: bool = False,
+        options: StackOptions,
+    ) -> None:
+        super().__init__()
+        assert embed_tokens.padding_idx is not None, "the embedding of a decoder must know its padding symbol"
+        self.padding_idx = embed_tokens.padding_idx
+        self.embed_tokens = embed_tokens
+        self.project_in_dim = project_in
+        self.embed_positions = embed_positions
+        self.layernorm_embedding = nn.LayerNorm(embed_dim) if options.layernorm_embedding else None
+        self.layers = LayerDropList(layers, options.layerdrop)
+        self.layer_norm = nn.LayerNorm(embed_dim) if options.final_norm else None
+        self.project_out_dim = project_out
+        self.output_projection = output_projection
+        self.dropout_module = nn.Dropout(options.dropout)
+        self.cross_self_attention = cross_self_attention
+        self.options = options
+        self._max_positions = max_positions
+        _keep_layers_on_load(self, options.layers_to_keep)
+
+    def forward(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: EncoderOutput | None = None,
+        *,
+        cache: DecoderCache | None = None,
+        features_only: bool = False,
+        return_all_hiddens: bool = False,
+        need_attention: bool = False,
+        alignment_layer: int | None = None,
+        alignment_heads: int | None = None,
+    ) -> ModelOutput:
+        """Decode; see `IncrementalDecoder.forward`."""
+        if alignment_layer is None:
+            alignment_layer = len(self.layers) - 1
+        elif not -len(self.layers) <= alignment_layer < len(self.layers):
+            raise ValueError(f"alignment_layer={alignment_layer} is not one of the {len(self.layers)} decoder layers")
+        wanted = alignment_layer % len(self.layers) if need_attention else None
+        if cache is None:
+            x, hidden_states, weights = self._all_positions(prev_output_tokens, encoder_out, wanted)
+        elif isinstance(cache, TransformerCache):
+            x, hidden_states, weights = self._new_positions(prev_output_tokens, encoder_out, cache, wanted)
+        else:
+            raise TypeError(f"this decoder's cache is made by its new_cache; got {type(cache).__name__}")
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        if self.project_out_dim is not None:
+            x = self.project_out_dim(x)
+        return ModelOutput(
+            logits=x if features_only else self.output_layer(x),
+            attention=None if weights is None else weights[:, :alignment_heads].mean(1),
+            hidden_states=hidden_states if return_all_hiddens else [],
+        )
+
+    def output_layer(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.output_projection(features)
+        return logits
+
+    def new_cache(self, rows: int, max_length: int, *, beam: int = 1) -> TransformerCache:
+        device = self.embed_tokens.weight.device
+        return TransformerCache(len(self.layers), rows, max_length, beam=beam, device=device)
+
+    def max_positions(self) -> int:
+        return self._max_positions
+
+    def _all_positions(
+        self, tokens: Tensor, encoder_out: EncoderOutput | None, wanted: int | None
+    ) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        padding = tokens.eq(self.padding_idx)
+        padding_mask = padding if padding.any() else None
+        x = self._embed(tokens, None if padding_mask is None else count_positions(padding_mask), 0)
+        source = None if encoder_out is None else encoder_out.states
+        source_mask = _source_mask(encoder_out, x.dtype)
+        self_mask: Tensor | None = None
+        joint = self.cross_self_attention and source is not None
+        if padding_mask is not None or joint:
+            self_mask = causal_bias(tokens.size(1), x.dtype, x.device)
+            if padding_mask is not None:
+                self_mask = torch.clamp(self_mask + padding_mask_to_bias(padding_mask, x.dtype), min=MASKED)
+            if joint and source is not None:
+                self_mask = _with_source_columns(self_mask, source_mask, source, x.size(0))
+                source = source.repeat_interleave(x.size(0) // source.size(0), 0)
+                if source_mask is not None:
+                    source_mask = source_mask.repeat_interleave(x.size(0) // source_mask.size(0), 0)
+        hidden_states = [x]
+        weights: Tensor | None = None
+        for place, layer in self.layers.active():
+
+            def forward(
+                x: Tensor, layer: nn.Module = layer, need_weights: bool = place == wanted
+            ) -> tuple[Tensor, Tensor | None]:
+                result: tuple[Tensor, Tensor | None] = layer(
+                    x, source, self_mask=self_mask, source_mask=source_mask, need_weights=need_weights
+                )
+                return result
+
+            x, layer_weights = _run(forward, self.options, self.training, x)
+            weights = layer_weights if layer_weights is not None else weights
+            hidden_states.append(x)
+        return x, hidden_states, weights
+
+    def _new_positions(
+        self, tokens: Tensor, encoder_out: EncoderOutput | None, cache: TransformerCache, wanted: int | None
+    ) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        start = cache.length
+        source = None if encoder_out is None else encoder_out.states
+        dtype = self.embed_tokens.weight.dtype
+        if start == 0:
+            cache.source_mask = _source_mask(encoder_out, dtype)
+        self_mask, positions = cache.advance(tokens.eq(self.padding_idx), dtype)
+        if self.cross_self_attention and source is not None:
+            self_mask = _with_source_columns(self_mask, cache.source_mask, source, self_mask.size(0))
+        x = self._embed(tokens, positions, start)
+        hidden_states = [x]
+        weights: Tensor | None = None
+        for place, layer in self.layers.active():
+            assert isinstance(layer, TransformerDecoderLayer)
+            x, layer_weights = layer.step(
+                x, source, cache, place, start=start, self_mask=self_mask, need_weights=place == wanted
+            )
+            weights = layer_weights if layer_weights is not None else weights
+            hidden_states.append(x)
+        return x, hidden_states, weights
+
+    def _embed(self, tokens: Tensor, positions: Tensor | None, start: int) -> Tensor:
+        x = self.embed_tokens(tokens)
+        if self.options.embed_scale != 1.0:
+            x = self.options.embed_scale * x
+        if self.project_in_dim is not None:
+            x = self.project_in_dim(x)
+        if self.embed_positions is not None:
+            x = x + self.embed_positions(positions, tokens.size(1), start)
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
+        embedded: Tensor = self.dropout_module(x)
+        return embedded
+
+
+def _source_mask(encoder_out: EncoderOutput | None, dtype: torch.dtype) -> Tensor | None:
+    if encoder_out is None or encoder_out.padding_mask is None:
+        return None
+    return padding_mask_to_bias(encoder_out.padding_mask, dtype)
+
+
+def _with_source_columns(self_mask: Tensor, source_mask: Tensor | None, source: Tensor, groups: int) -> Tensor:
+    """(groups, 1, T, S + L): the mask (…, T, L) of self-attention with the source's columns in front."""
+    length = self_mask.size(-2)
+    if source_mask is None:
+        source_mask = self_mask.new_zeros(source.size(0), 1, 1, source.size(1))
+    columns = source_mask.repeat_interleave(groups // source_mask.size(0), 0).expand(-1, -1, length, -1)
+    return torch.cat((columns, self_mask.expand(groups, 1, -1, -1)), dim=-1)
+
+
+def _run(layer: Callable[..., Any], options: StackOptions, training: bool, *inputs: Any) -> Any:
+    if not (training and torch.is_grad_enabled() and (options.checkpoint_activations or options.offload_activations)):
+        return layer(*inputs)
+    pin = torch.cuda.is_available()
+    with save_on_cpu(pin_memory=pin) if options.offload_activations else contextlib.nullcontext():
+        return checkpoint(layer, *inputs, use_reentrant=False)
+
+
+def _keep_layers_on_load(stack: nn.Module, keep: Sequence[int] | None) -> None:
+    """Make `stack` take layers `keep` alone out of a deeper checkpoint, numbered anew (LayerDrop's pruning)."""
+    if keep is None:
+        return
+    new_places = {old: new for new, old in enumerate(keep)}
+
+    def prune(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+        pattern = re.compile(re.escape(prefix) + r"layers\.(\d+)\.(.*)")
+        found = {name: match for name in state if (match := pattern.fullmatch(name))}
+        if len({match[1] for match in found.values()}) <= len(new_places):
+            return
+        taken = {name: state.pop(name) for name in found}
+        for name, match in found.items():
+            place = new_places.get(int(match[1]))
+            if place is not None:
+                state[f"{prefix}layers.{place}.{match[2]}"] = taken[name]
+
+    stack.register_load_state_dict_pre_hook(prune)  # type: ignore[no-untyped-call]

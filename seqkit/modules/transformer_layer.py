@@ -1,0 +1,217 @@
+"""The encoder and decoder layers of the Transformer (Vaswani et al., 2017, section 3.1).
+
+`normalize_before` puts layer norms at the entry of each sublayer (pre-norm, Xiong et al., 2020) and not after the
+residual sum (post-norm). Knows nothing of embeddings, of stacks, or of configs.
+Axes: B sentences, N = B·K decoder rows, T target length, S source length, C channels, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from seqkit.modules.activation import activation
+from seqkit.modules.attention import MultiheadAttention
+from seqkit.modules.cache import TransformerCache
+
+
+class _TransformerLayer(nn.Module):
+    """What both kinds of layer share: residual connections and the feed-forward sublayer."""
+
+    fc1: nn.Linear
+    fc2: nn.Linear
+    final_layer_norm: nn.LayerNorm
+
+    def __init__(
+        self, *, dropout: float, activation_dropout: float, activation_name: str, normalize_before: bool
+    ) -> None:
+        super().__init__()
+        self.normalize_before = normalize_before
+        self.activation_fn = activation(activation_name)
+        self.dropout_module = nn.Dropout(dropout)
+        self.activation_dropout_module = nn.Dropout(activation_dropout)
+
+    def _enter(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return norm(x) if self.normalize_before else x
+
+    def _leave(self, residual: Tensor, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        x = residual + self.dropout_module(x)
+        return x if self.normalize_before else norm(x)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        hidden = self.activation_fn(self.fc1(self._enter(x, self.final_layer_norm)))
+        return self._leave(x, self.fc2(self.activation_dropout_module(hidden)), self.final_layer_norm)
+
+
+class TransformerEncoderLayer(_TransformerLayer):
+    """Self-attention, then two linear maps with an activation between them.
+
+    Args:
+        embed_dim: C.
+        ffn_dim: width between the two linear maps.
+        num_heads: H.
+        dropout: on each sublayer's result.
+        attention_dropout: on attention weights.
+        activation_dropout: after the activation.
+        activation_name: as of `seqkit.modules.activation`.
+        normalize_before: pre-norm.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        ffn_dim: int,
+        num_heads: int,
+        *,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        activation_name: str = "relu",
+        normalize_before: bool = False,
+    ) -> None:
+        super().__init__(
+            dropout=dropout,
+            activation_dropout=activation_dropout,
+            activation_name=activation_name,
+            normalize_before=normalize_before,
+        )
+        self.self_attn = MultiheadAttention(embed_dim, num_heads, dropout=attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(embed_dim)
+        self.fc1 = nn.Linear(embed_dim, ffn_dim)
+        self.fc2 = nn.Linear(ffn_dim, embed_dim)
+        self.final_layer_norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, S, C) to (B, S, C); `mask` is additive, (B, 1, 1, S), or None where nothing is padded."""
+        attended, _ = self.self_attn(self._enter(x, self.self_attn_layer_norm), mask=mask)
+        x = self._leave(x, attended, self.self_attn_layer_norm)
+        return self._feed_forward(x)
+
+
+class TransformerDecoderLayer(_TransformerLayer):
+    """Self-attention to the past, attention to the source, feed-forward.
+
+    Args:
+        source_dim: width of the source where it is not `embed_dim`.
+        cross_attention: whether the layer attends to the source by a sublayer of its own.
+        cross_self_attention: whether its self-attention reads the source too, in front of the target.
+
+    The other arguments are those of `TransformerEncoderLayer`.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        ffn_dim: int,
+        num_heads: int,
+        *,
+        source_dim: int | None = None,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        activation_name: str = "relu",
+        normalize_before: bool = False,
+        cross_attention: bool = True,
+        cross_self_attention: bool = False,
+    ) -> None:
+        super().__init__(
+            dropout=dropout,
+            activation_dropout=activation_dropout,
+            activation_name=activation_name,
+            normalize_before=normalize_before,
+        )
+        self.cross_self_attention = cross_self_attention
+        self.self_attn = MultiheadAttention(embed_dim, num_heads, dropout=attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(embed_dim)
+        self.encoder_attn: MultiheadAttention | None = None
+        if cross_attention:
+            self.encoder_attn = MultiheadAttention(
+                embed_dim, num_heads, kdim=source_dim, vdim=source_dim, dropout=attention_dropout
+            )
+            self.encoder_attn_layer_norm = nn.LayerNorm(embed_dim)
+        self.fc1 = nn.Linear(embed_dim, ffn_dim)
+        self.fc2 = nn.Linear(ffn_dim, embed_dim)
+        self.final_layer_norm = nn.LayerNorm(embed_dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor | None = None,
+        *,
+        self_mask: Tensor | None = None,
+        source_mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """All target positions at once.
+
+        Args:
+            x: (N, T, C).
+            source: (B, S, source_dim); with `cross_self_attention` also B = N.
+            self_mask: additive, (N, 1, T, T), or (N, 1, T, S + T) with `cross_self_attention`; it hides the future
+                too. None: only the future is hidden.
+            source_mask: additive, (B, 1, 1, S).
+            need_weights: also return the weights of the attention to the source.
+
+        Returns:
+            (N, T, C) and the weights (N, H, T, S) or None.
+        """
+        normed = self._enter(x, self.self_attn_layer_norm)
+        key = torch.cat((source, normed), dim=1) if self.cross_self_attention and source is not None else None
+        attended, _ = self.self_attn(normed, key, mask=self_mask, is_causal=self_mask is None)
+        x = self._leave(x, attended, self.self_attn_layer_norm)
+        weights: Tensor | None = None
+        if self.encoder_attn is not None and source is not None:
+            attended, weights = self.encoder_attn(
+                self._enter(x, self.encoder_attn_layer_norm), source, mask=source_mask, need_weights=need_weights
+            )
+            x = self._leave(x, attended, self.encoder_attn_layer_norm)
+        return self._feed_forward(x), weights
+
+    def step(
+        self,
+        x: Tensor,
+        source: Tensor | None,
+        cache: TransformerCache,
+        place: int,
+        *,
+        start: int,
+        self_mask: Tensor,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """New target positions only; the earlier ones are in `cache`.
+
+        Args:
+            x: (N, T, C).
+            source: (B, S, source_dim); read in the first step alone.
+            cache: takes up the new keys and values.
+            place: which layer of the cache this is.
+            start: positions decoded before.
+            self_mask: as `TransformerCache.advance` returns it, with columns for the source in front where
+                `cross_self_attention` is on.
+            need_weights: as in `forward`.
+        """
+        own = cache.self_attention[place]
+        if self.cross_self_attention and source is not None and start == 0:
+            keys, values = self.self_attn.project_source(source)
+            repeats = cache.rows // cache.beam // source.size(0)
+            own.put_prefix(keys.repeat_interleave(repeats, 0), values.repeat_interleave(repeats, 0))
+        attended = self.self_attn.forward_cached(
+            self._enter(x, self.self_attn_layer_norm),
+            own,
+            mask=self_mask,
+            beam=cache.beam,
+            start=start,
+            max_length=cache.max_length,
+        )
+        x = self._leave(x, attended, self.self_attn_layer_norm)
+        weights: Tensor | None = None
+        if self.encoder_attn is not None and source is not None:
+            attended, weights = self.encoder_attn.forward_source(
+                self._enter(x, self.encoder_attn_layer_norm),
+                source,
+                cache.source_attention[place],
+                mask=cache.source_mask,
+                need_weights=need_weights,
+            )
+            x = self._leave(x, attended, self.encoder_attn_layer_norm)
+        return self._feed_forward(x), weights

@@ -1,0 +1,334 @@
+"""What all Hydra commands share: arguments, help, errors, exit codes, logging, sweeps.
+
+A command is `run(main, "seqkit-train", "…")`, where `main` takes the composed `RootConfig` and returns an exit code.
+Knows nothing of what a command does. Hydra is imported only once a config is needed, torch never.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+import seqkit
+from seqkit.config.root import RootConfig
+from seqkit.config.validate import to_dict
+from seqkit.errors import UserError
+from seqkit_cli._help import overview, topic_help, unknown_flag_hint
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from seqkit.config._hydra import ConfigLoader
+
+Main = Callable[[RootConfig], int]
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_HYDRAS_RUN_DIR = "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
+_OUTPUT_PATHS = (
+    ("checkpoint", "save_dir"),
+    ("common", "tensorboard_logdir"),
+    ("common", "log_file"),
+    ("common_eval", "results_path"),
+)
+"""Options naming what a job writes: in a job with a folder of its own, relative ones lie in that folder."""
+
+
+def run(
+    main: Main,
+    command: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+    *,
+    required: Collection[str] = (),
+    from_checkpoint: bool = False,
+    examples: Sequence[str] = (),
+    log_stream: TextIO | None = None,
+) -> int:
+    """Run a command from its command line.
+
+    Args:
+        main: what to do with the composed config; returns the exit code.
+        command: the command's name, as typed.
+        description: one or two sentences for `--help`.
+        argv: the arguments; by default those of the process.
+        required: kinds of component that must be chosen (`("task", "model", "optimizer")`).
+        from_checkpoint: the task and model come from a checkpoint, so options that have no default may be left out;
+            `config.given` tells what was given.
+        examples: complete command lines for `--help`.
+        log_stream: where log lines go; standard error by default.
+
+    Returns:
+        0 done, 1 a failure (with its traceback), 2 the user's mistake (one message on standard error),
+        130 interrupted, 141 the reader of the output went away.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded(
+        lambda: _Command(main, command, description, required, from_checkpoint, examples, log_stream).run(arguments),
+        command,
+    )
+
+
+def guarded(work: Callable[[], int], command: str) -> int:
+    """Run `work` and turn what it raises into a message and an exit code (see `run`). Serves every command."""
+    try:
+        code = work()
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"{command}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; without this, Python complains at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose complaints are `UserError`s."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _parser(command: str) -> _Parser:
+    parser = _Parser(prog=command, add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--help", "-h", nargs="?", const="", metavar="TOPIC")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--config-name", "-cn", metavar="NAME")
+    parser.add_argument("--config-dir", "-cd", "--config-path", "-cp", action="append", default=[], metavar="DIR")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--run", "-r", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
+    parser.add_argument("--package", "-p", metavar="SECTION")
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("--hydra-help", action="store_true")
+    return parser
+
+
+class _Command:
+    """One call of a command."""
+
+    def __init__(
+        self,
+        main: Main,
+        command: str,
+        description: str,
+        required: Collection[str],
+        from_checkpoint: bool,
+        examples: Sequence[str],
+        log_stream: TextIO | None,
+    ) -> None:
+        self.main = main
+        self.command = command
+        self.description = description
+        self.required = required
+        self.from_checkpoint = from_checkpoint
+        self.examples = examples
+        self.log_stream = log_stream
+
+    def run(self, argv: Sequence[str]) -> int:
+        parser = _parser(self.command)
+        arguments, unknown = parser.parse_known_intermixed_args(argv)
+        if unknown:
+            raise UserError(f"unknown argument {unknown[0]}{unknown_flag_hint(unknown[0])}; see {self.command} --help")
+        if arguments.version:
+            print(f"{self.command} {seqkit.__version__}")
+            return 0
+        if arguments.help is not None:
+            topics = [topic for topic in [arguments.help, *arguments.overrides] if topic]
+            text = overview(self.command, self.description, self.examples)
+            print("\n\n".join(topic_help(topic, self.command) for topic in topics) if topics else text)
+            return 0
+        return self._with_hydra(parser, arguments)
+
+    def _with_hydra(self, parser: _Parser, arguments: argparse.Namespace) -> int:
+        from seqkit.config._hydra import COMPOSITION_ERRORS, ConfigLoader
+        from seqkit.config.compose import load_user_dir, told
+
+        name, folders = _named_file(arguments.config_name, arguments.config_dir)
+        loader = ConfigLoader(folders)
+        overrides: list[str] = arguments.overrides
+        try:
+            if arguments.shell_completion:
+                return self._complete(loader, name, overrides)
+            load_user_dir(loader, name, overrides)
+            if arguments.cfg == "job":
+                return self._print_config(loader, name, overrides, arguments.package)
+            if arguments.cfg or arguments.info or arguments.hydra_help:
+                return self._ask_hydra(loader, name, parser, arguments)
+            if arguments.multirun:
+                return self._run_many(loader, name, overrides)
+            return self._run_one(loader, name, overrides)
+        except COMPOSITION_ERRORS as error:
+            raise UserError(told(error)) from error
+
+    def _run_one(self, loader: ConfigLoader, name: str | None, overrides: list[str]) -> int:
+        from hydra._internal.callbacks import Callbacks
+        from hydra.core.utils import run_job
+        from hydra.types import HydraContext, RunMode
+
+        full = loader.load_configuration(name, overrides, RunMode.RUN)
+        if full.hydra.mode == RunMode.MULTIRUN:
+            return self._run_many(loader, name, overrides)
+        if full.hydra.run._get_node("dir")._value() == _HYDRAS_RUN_DIR:
+            # Nobody asked for a folder of the run: none is made.
+            return self._run_main(self._composed(loader, name, overrides, full))
+        context = HydraContext(config_loader=loader, callbacks=Callbacks(full))
+        codes: list[int] = []
+        result = run_job(
+            task_function=self._job(loader, name, codes),
+            config=full,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=context,
+            configure_logging=False,
+        )
+        _ = result.return_value  # raises what the job raised
+        return max(codes)
+
+    def _run_many(self, loader: ConfigLoader, name: str | None, overrides: list[str]) -> int:
+        from hydra._internal.hydra import Hydra
+
+        codes: list[int] = []
+        quiet = [
+            f"hydra/{group}=none"
+            for group in ("job_logging", "hydra_logging")
+            if not any(line.startswith(f"hydra/{group}=") for line in overrides)
+        ]
+        with _logging(self.log_stream):
+            Hydra(task_name=self.command, config_loader=loader).multirun(
+                name, self._job(loader, name, codes), [*overrides, *quiet], with_log_configuration=False
+            )
+        return max(codes, default=0)
+
+    def _job(self, loader: ConfigLoader, name: str | None, codes: list[int]) -> Callable[[DictConfig], int]:
+        """The function that Hydra calls for each job, with the job's own config."""
+
+        def job(full: DictConfig) -> int:
+            from hydra.core.hydra_config import HydraConfig
+
+            hydra = HydraConfig.get()
+            config = self._composed(loader, name, [str(line) for line in hydra.overrides.task], full)
+            _move_outputs(config, Path(hydra.runtime.output_dir))
+            code = self._run_main(config)
+            codes.append(code)
+            return code
+
+        return job
+
+    def _composed(
+        self, loader: ConfigLoader, name: str | None, overrides: list[str], full: DictConfig | None
+    ) -> RootConfig:
+        from seqkit.config.compose import compose_with
+
+        return compose_with(
+            loader, name, overrides, full=full, missing_allowed=self.from_checkpoint, required=self.required
+        )
+
+    def _run_main(self, config: RootConfig) -> int:
+        with _logging(self.log_stream):
+            return self.main(config)
+
+    def _print_config(self, loader: ConfigLoader, name: str | None, overrides: list[str], package: str | None) -> int:
+        from omegaconf import OmegaConf
+
+        from seqkit.config.compose import compose_with
+
+        content = to_dict(compose_with(loader, name, overrides, missing_allowed=True))
+        if package not in (None, "_global_"):
+            if package not in content:
+                raise UserError(f"--package={package} is no section; there are: {', '.join(content)}")
+            content = {package: content[package]}
+        print(OmegaConf.to_yaml(OmegaConf.create(content)), end="")
+        return 0
+
+    def _ask_hydra(self, loader: ConfigLoader, name: str | None, parser: _Parser, arguments: argparse.Namespace) -> int:
+        from hydra._internal.hydra import Hydra
+
+        hydra = Hydra(task_name=self.command, config_loader=loader)
+        if arguments.hydra_help:
+            hydra.hydra_help(config_name=name, args_parser=parser, args=arguments)
+        elif arguments.info:
+            hydra.show_info(arguments.info, config_name=name, overrides=arguments.overrides)
+        else:
+            hydra.show_cfg(name, arguments.overrides, arguments.cfg, arguments.package, resolve=arguments.resolve)
+        return 0
+
+    def _complete(self, loader: ConfigLoader, name: str | None, overrides: list[str]) -> int:
+        from hydra._internal.hydra import Hydra
+
+        words = os.environ.get("COMP_LINE", "").split()
+        for flag, value in itertools.pairwise(words):
+            if flag in ("--config-name", "-cn"):
+                name = value
+        try:
+            Hydra(task_name=self.command, config_loader=loader).shell_completion(name, overrides)
+        except UserError:
+            # A line that is wrong so far has no continuation; a message would land in the user's prompt.
+            return 0
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return 0
+
+
+def _named_file(name: str | None, folders: Sequence[str]) -> tuple[str | None, list[str]]:
+    """A `--config-name` that is the path of a file means that file's folder and name."""
+    if name is not None and name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if path.is_file() and not any((Path(folder) / name).is_file() for folder in folders):
+            return path.stem, [str(path.parent), *folders]
+        return path.with_suffix("").as_posix(), list(folders)
+    return name, list(folders)
+
+
+def _move_outputs(config: RootConfig, folder: Path) -> None:
+    for section, option in _OUTPUT_PATHS:
+        part = getattr(config, section)
+        value = getattr(part, option)
+        if value:
+            setattr(part, option, str(folder / value))
+
+
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable at run time in Python 3.10
+    """The one handler of a running command."""
+
+
+@contextmanager
+def _logging(stream: TextIO | None) -> Iterator[None]:
+    """Log lines of level `LOGLEVEL` (INFO) and above go to `stream`, in fairseq's layout, while a command runs."""
+    root = logging.getLogger()
+    if any(isinstance(handler, _Handler) for handler in root.handlers):
+        yield
+        return
+    handler = _Handler(stream or sys.stderr)
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s | %(levelname)s | %(name)s | %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    )
+    before = root.level
+    level = logging.getLevelName(os.environ.get("LOGLEVEL", "INFO").upper())
+    root.addHandler(handler)
+    root.setLevel(level if isinstance(level, int) else logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
