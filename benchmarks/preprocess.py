@@ -36,7 +36,7 @@ def main() -> int:
             text = (options.multi30k / f"train.{language}").read_text(encoding="utf-8").splitlines()
             encoded = [encoder.encode(line) for line in text]
             lines += options.times * len(encoded)
-            tokens += options.times * sum(len(line.split()) for line in encoded)
+            tokens += options.times * sum(len(line.split()) + 1 for line in encoded)
             with open(Path(folder, f"train.{language}"), "w", encoding="utf-8") as file:
                 for _ in range(options.times):
                     file.writelines(f"{line}\n" for line in encoded)
@@ -47,9 +47,10 @@ def main() -> int:
         begin = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - begin
-        megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
     machine = f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load:.1f} before"
-    print(f"| {lines:,} | {tokens:,} | {options.workers} | {seconds:.1f} | {megabytes:.0f} | {machine} |")
+    figures = f"{seconds:.1f} | {used.ru_utime + used.ru_stime:.1f} | {used.ru_maxrss / 1024:.0f}"
+    print(f"| {lines:,} | {tokens:,} | {options.workers} | {figures} | {machine} |")
     return 0
 
 

@@ -161,11 +161,11 @@ class _Command:
         return self._with_hydra(parser, arguments)
 
     def _with_hydra(self, parser: _Parser, arguments: argparse.Namespace) -> int:
-        from seqkit.config._hydra import COMPOSITION_ERRORS, ConfigLoader
+        from seqkit.config._hydra import COMPOSITION_ERRORS, CompletionLoader, ConfigLoader
         from seqkit.config.compose import load_user_dir, told
 
         name, folders = _named_file(arguments.config_name, arguments.config_dir)
-        loader = ConfigLoader(folders)
+        loader = (CompletionLoader if arguments.shell_completion else ConfigLoader)(folders)
         overrides: list[str] = arguments.overrides
         try:
             if arguments.shell_completion:
@@ -240,9 +240,7 @@ class _Command:
     ) -> RootConfig:
         from seqkit.config.compose import compose_with
 
-        return compose_with(
-            loader, name, overrides, full=full, missing_allowed=self.from_checkpoint, required=self.required
-        )
+        return compose_with(loader, name, overrides, full=full, partial=self.from_checkpoint, required=self.required)
 
     def _run_main(self, config: RootConfig) -> int:
         with _logging(self.log_stream):
@@ -253,7 +251,7 @@ class _Command:
 
         from seqkit.config.compose import compose_with
 
-        content = to_dict(compose_with(loader, name, overrides, missing_allowed=True))
+        content = to_dict(compose_with(loader, name, overrides, missing_allowed=True, partial=self.from_checkpoint))
         if package not in (None, "_global_"):
             if package not in content:
                 raise UserError(f"--package={package} is no section; there are: {', '.join(content)}")

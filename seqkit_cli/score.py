@@ -15,9 +15,10 @@ from typing import IO, Any
 
 from seqkit.config.base import MISSING, Config, option
 from seqkit.config.flags import FlagParser, add_flags, config_from_flags
-from seqkit.errors import ConfigError, DataError, UserError
+from seqkit.errors import ConfigError, DataError
 from seqkit.registry import registry
 from seqkit.scoring.base import Scorer, build_scorer
+from seqkit_cli._main import guarded
 
 _DESCRIPTION = "Score hypotheses against references, one sentence on each line."
 _EXAMPLES = """\
@@ -47,18 +48,10 @@ class ScoreConfig(Config):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        _run(arguments)
-    except UserError as error:
-        print(f"seqkit-score: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("seqkit-score: interrupted", file=sys.stderr)
-        return 1
-    return 0
+    return guarded(lambda: _run(arguments), "seqkit-score")
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str]) -> int:
     asks_for_help = "-h" in arguments or "--help" in arguments
     names = registry("scoring").names() if asks_for_help else _chosen_scorers(arguments)
     parser = _parser(names)
@@ -86,6 +79,7 @@ def _run(arguments: list[str]) -> None:
         _print_sentences(scorers, pairs, config)
     else:
         _print_corpus(scorers, pairs, config)
+    return 0
 
 
 def _chosen_scorers(arguments: list[str]) -> list[str]:

@@ -7,12 +7,14 @@ or SIGTERM stopped training after it had saved `checkpoint_last.pt` (128 plus th
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqkit.config.root import RootConfig
+from seqkit.errors import UserError
 from seqkit_cli._main import run
 
 if TYPE_CHECKING:
@@ -35,7 +37,13 @@ _EXAMPLES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     return run(
-        train, "seqkit-train", _DESCRIPTION, argv, required=("task", "model", "optimizer"), examples=_EXAMPLES
+        train,
+        "seqkit-train",
+        _DESCRIPTION,
+        argv,
+        required=("task", "model", "optimizer"),
+        examples=_EXAMPLES,
+        log_stream=sys.stdout,
     )
 
 
@@ -53,15 +61,20 @@ def train(config: RootConfig) -> int:
         with StopRequest() as stop:
             trainer = build_trainer(config, read=lambda path: _open(path, config), stop=stop)
             trainer.train()
-        return stop.exit_code
     except DivergedError as error:
         print(f"seqkit-train: error: {error}", file=sys.stderr)
         return 0 if config.common.suppress_crashes else error.exit_code
-    except Exception:
-        if not config.common.suppress_crashes:
+    except Exception as error:
+        if not config.common.suppress_crashes or isinstance(error, UserError):
             raise
         logger.exception("training failed (common.suppress_crashes=true: the exit code is 0)")
         return 0
+    # Raised, not returned, so that a sweep ends too.
+    if stop.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if stop:
+        raise SystemExit(stop.exit_code)
+    return 0
 
 
 def _open(path: Path, config: RootConfig) -> CheckpointState:

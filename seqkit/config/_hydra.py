@@ -8,8 +8,9 @@ Overrides are rewritten first, so that Hydra does not stop at the first mistake:
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from seqkit.config.base import Config, default_of, option_info
 from seqkit.config.recipes import configs_dir, recipe_names
 from seqkit.config.root import COMPONENTS, SECTIONS
-from seqkit.config.validate import options_of, plain
+from seqkit.config.validate import options_of, plain, show
 from seqkit.errors import ConfigError, UnknownNameError, did_you_mean
 from seqkit.registry import registry
 
@@ -114,6 +115,7 @@ class ConfigLoader(ConfigLoaderImpl):
     def __init__(self, config_dirs: Sequence[str | Path] = ()) -> None:
         super().__init__(search_path(config_dirs))
         self.config_dirs = [Path(folder) for folder in config_dirs]
+        self._last: tuple[object, DictConfig] | None = None
 
     def load_configuration(
         self,
@@ -136,14 +138,19 @@ class ConfigLoader(ConfigLoaderImpl):
         run_mode: RunMode = RunMode.RUN,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """Only what files and overrides give, without defaults."""
+        """Only what files and overrides give, without defaults. The same question asked twice is answered at once."""
         name = config_name or ROOT_CONFIG
+        question = (name, tuple(overrides), run_mode)
+        if self._last is not None and self._last[0] == question:
+            return copy.deepcopy(self._last[1])
         if not self.repository.config_exists(name):
             known = sorted({recipe for folder in (*self.config_dirs, configs_dir()) for recipe in recipe_names(folder)})
             hint = did_you_mean(name, known) or (f"; there are: {', '.join(known)}" if known else "")
             raise ConfigError(f"there is no config {name!r}{hint}")
         rewritten = self.rewrite(name, overrides, multirun=run_mode == RunMode.MULTIRUN)
-        return super().load_configuration(name, rewritten, run_mode, True, validate_sweep_overrides)
+        config = super().load_configuration(name, rewritten, run_mode, True, validate_sweep_overrides)
+        self._last = (question, copy.deepcopy(config))
+        return config
 
     def chosen_kinds(self, overrides: Sequence[str]) -> set[str]:
         """The kinds of component that overrides choose (`optimizer=adam`)."""
@@ -177,6 +184,8 @@ class ConfigLoader(ConfigLoaderImpl):
 
     def _listed_groups(self, config_name: str) -> set[str]:
         """The groups that the config's own defaults lists choose from."""
+        if config_name == ROOT_CONFIG:
+            return set()
         defaults = self.compute_defaults_list(config_name, [], RunMode.MULTIRUN)
         return {default.override_key for default in defaults.defaults if default.override_key is not None}
 
@@ -234,24 +243,33 @@ class ConfigLoader(ConfigLoaderImpl):
         return f"++{key}={text}"
 
 
+class CompletionLoader(ConfigLoader):
+    """A loader for shell completion: lists and mappings are shown as values to type, not as more levels."""
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """The complete config, each option a single value."""
+        config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        for section in (*SECTIONS, *COMPONENTS):
+            node = config._get_node(section) if section in config else None
+            if isinstance(node, DictConfig):
+                with open_dict(node):
+                    for key in list(node):
+                        value = node._get_node(key)
+                        if isinstance(value, Container):
+                            node[key] = show(OmegaConf.to_container(value)).replace(" ", "")
+        return config
+
+
 def quoted(text: str) -> str:
     """`text` in quotes for Hydra's grammar."""
     return QuotedString(text=text, quote=Quote.single).with_quotes()
-
-
-def override_text(value: Any) -> str:
-    """A plain value as the right side of an override."""
-    return Override._get_value_element_as_str(_quoted_strings(value))
-
-
-def _quoted_strings(value: Any) -> Any:
-    if isinstance(value, str):
-        return QuotedString(text=value, quote=Quote.single)
-    if isinstance(value, Mapping):
-        return {key: _quoted_strings(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_quoted_strings(item) for item in value]
-    return value
 
 
 def defaults_of(cls: type[Config]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from seqkit.config._hydra import COMPOSITION_ERRORS, ROOT_CONFIG, ConfigLoader
 from seqkit.config.base import MISSING, Config
 from seqkit.config.root import COMPONENTS, RootConfig, root_from_dict
 from seqkit.config.validate import to_dict
-from seqkit.errors import ConfigError
-from seqkit.registry import import_user_dir
+from seqkit.errors import ConfigError, UnknownNameError, did_you_mean
+from seqkit.registry import import_user_dir, registry
 
 
 def compose(
@@ -50,6 +50,24 @@ def compose(
     loader = ConfigLoader(folders)
     load_user_dir(loader, config_name, overrides)
     return compose_with(loader, config_name, overrides, missing_allowed=missing_allowed)
+
+
+def variant(kind: str, name: str) -> dict[str, Any]:
+    """What choosing `kind=name` gives: the component's `_name`, and the options that a named variant sets.
+
+    Raises:
+        UnknownNameError: neither a component nor a variant has that name; the message lists near matches.
+    """
+    if name in registry(kind).names():
+        return {"_name": name}
+    loader = ConfigLoader()
+    if not loader.repository.config_exists(f"{kind}/{name}"):
+        known = loader.repository.get_group_options(kind)
+        hint = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
+        raise UnknownNameError(f"unknown {kind} {name!r}{hint}")
+    content = OmegaConf.to_container(loader.load_given(None, [f"{kind}={name}"])[kind], resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
 
 
 def load_user_dir(loader: ConfigLoader, config_name: str | None, overrides: Sequence[str]) -> None:
@@ -86,6 +104,7 @@ def compose_with(
     *,
     full: DictConfig | None = None,
     missing_allowed: bool = False,
+    partial: bool = False,
     required: Collection[str] = (),
 ) -> RootConfig:
     """Compose with a given loader.
@@ -93,7 +112,7 @@ def compose_with(
     Args:
         loader, config_name, overrides: what to compose.
         full: the complete config, where Hydra has composed it already (a job's).
-        missing_allowed, required: see `root_from_dict`.
+        missing_allowed, partial, required: see `root_from_dict`.
     """
     try:
         if full is None:
@@ -111,6 +130,7 @@ def compose_with(
         root = root_from_dict(
             values,
             missing_allowed=missing_allowed,
+            partial=partial,
             required=required,
             choices=lambda kind: loader.repository.get_group_options(kind),
             lenient=lenient,
@@ -124,8 +144,10 @@ def compose_with(
 
 
 def _given_of(config: Config | None, given: Any) -> dict[str, Any] | None:
-    """The options of a section that were given, with their checked values."""
-    if config is None or not isinstance(given, dict | str):
+    """The options of a section that were given, with their checked values (unchecked where no component is named)."""
+    if config is None:
+        return dict(given) if isinstance(given, dict) and "_name" not in given else None
+    if not isinstance(given, dict | str):
         return None
     checked = to_dict(config)
     names = ["_name"] if isinstance(given, str) else list(given)
@@ -143,6 +165,7 @@ def _options_of_files(
     if not kinds or config_name in (None, ROOT_CONFIG):
         return {}
     files = loader.load_given(config_name, [])
+    OmegaConf.set_struct(files, False)
     result: dict[str, frozenset[str]] = {}
     for kind in kinds:
         node = files._get_node(kind)

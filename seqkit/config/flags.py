@@ -45,11 +45,15 @@ class FlagParser(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(arguments)
         flags = [argument.split("=")[0] for argument in unknown if argument.startswith("-")]
         if flags:
-            known = list(self._option_string_actions)
-            raise ConfigError([f"unknown flag {flag}{did_you_mean(flag, known)}" for flag in flags])
+            raise ConfigError([f"unknown flag {flag}{self._hint(flag)}" for flag in flags])
         if unknown:
             raise ConfigError([f"unexpected argument {argument!r}" for argument in unknown])
         return vars(namespace)
+
+    def _hint(self, flag: str) -> str:
+        known = list(self._option_string_actions)
+        longer = [name for name in known if name.startswith(flag)]
+        return did_you_mean(longer[0], longer[:1]) if len(flag) > 3 and longer else did_you_mean(flag, known)
 
 
 def add_flags(

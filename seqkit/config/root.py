@@ -93,6 +93,7 @@ def root_from_dict(
     mapping: Mapping[str, Any],
     *,
     missing_allowed: bool = False,
+    partial: bool = False,
     required: Collection[str] = (),
     choices: Callable[[str], Iterable[str]] | None = None,
     lenient: Mapping[str, Collection[str]] | None = None,
@@ -100,13 +101,14 @@ def root_from_dict(
     """The checked root config of nested plain containers; whatever is left out has its default.
 
     A component section is a mapping with `_name` (null for none), or the bare name; only the components that are
-    named are imported. An option that follows another (`optimizer.lr` follows `optimization.lr`) takes its value where it
-    is not
-    given itself.
+    named are imported. An option that follows another (`optimizer.lr` follows `optimization.lr`) takes its
+    value where it is not given itself.
 
     Args:
         mapping: values by section and name.
-        missing_allowed: options without a default may stay `MISSING` (for commands that fill them from a checkpoint).
+        missing_allowed: options without a default may stay `MISSING`.
+        partial: the mapping is what a user gives beside a checkpoint's config: options without a default may stay
+            `MISSING`, and components that it does not name are left out, their options unchecked.
         required: kinds of component that must be chosen (`"task"`).
         choices: all names that may be chosen for a kind of component, for near matches; the registry's by default.
         lenient: by component section, options that are dropped in silence where the component has none of that name.
@@ -114,7 +116,13 @@ def root_from_dict(
     Raises:
         ConfigError: all that is wrong in all sections, in one message.
     """
-    return _RootBuilder(mapping, missing_allowed, required, choices or _registry_names, lenient or {}).build()
+    builder = _RootBuilder(mapping, choices or _registry_names)
+    builder.missing_allowed = missing_allowed or partial
+    builder.default_components = {} if partial else DEFAULT_COMPONENTS
+    builder.unnamed_allowed = partial
+    builder.required = required
+    builder.lenient = lenient or {}
+    return builder.build()
 
 
 def _registry_names(kind: str) -> Iterable[str]:
@@ -124,19 +132,14 @@ def _registry_names(kind: str) -> Iterable[str]:
 class _RootBuilder:
     """One pass over a mapping: names first, then every section's values, then what follows what."""
 
-    def __init__(
-        self,
-        mapping: Mapping[str, Any],
-        missing_allowed: bool,
-        required: Collection[str],
-        choices: Callable[[str], Iterable[str]],
-        lenient: Mapping[str, Collection[str]],
-    ) -> None:
+    def __init__(self, mapping: Mapping[str, Any], choices: Callable[[str], Iterable[str]]) -> None:
         self.mapping = mapping
-        self.missing_allowed = missing_allowed
-        self.required = required
         self.choices = choices
-        self.lenient = lenient
+        self.missing_allowed = False
+        self.unnamed_allowed = False
+        self.default_components: Mapping[str, str] = DEFAULT_COMPONENTS
+        self.required: Collection[str] = ()
+        self.lenient: Mapping[str, Collection[str]] = {}
         self.problems: list[str] = []
         self.classes: dict[str, type[Config]] = dict(SECTIONS)
         self.given: dict[str, dict[str, Any]] = {}
@@ -185,12 +188,12 @@ class _RootBuilder:
         if not isinstance(value, Mapping):
             self.problems.append(f"{kind}={show(value)} is not the name of a component")
             return
-        name = value.get("_name", DEFAULT_COMPONENTS.get(kind))
+        name = value.get("_name", self.default_components.get(kind))
         if name is None and "_name" in value:
             value = {}
         if name is None:
             options = [f"{kind}.{key}" for key in value if key != "_name"]
-            if options or kind in self.required:
+            if (options and not self.unnamed_allowed) or kind in self.required:
                 self.problems.append(f"{', '.join(options)}{': ' if options else ''}{self._no_choice(kind)}")
             return
         try:

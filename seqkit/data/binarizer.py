@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from seqkit.data.dictionary import Dictionary
 from seqkit.data.indexed_dataset import IndexedDatasetBuilder, data_path, index_path, make_builder
-from seqkit.data.line_encoder import LineEncoder, count_words
+from seqkit.data.line_encoder import LINE_END, LineEncoder
 from seqkit.data.segmentation import Segmentation
 from seqkit.data.text_file import line_ranges, text_blocks
 from seqkit.errors import DataError
@@ -113,7 +113,7 @@ def count_file(
 def _count_range(path: str | Path, start: int, end: int, segmentation: Segmentation) -> Counter[str]:
     counter: Counter[str] = Counter()
     for block in text_blocks(path, start, end):
-        count_words(segmentation.apply(block), counter)
+        counter.update(segmentation.apply(block).split())
     return counter
 
 
@@ -210,11 +210,11 @@ def binarize_alignments(path: str | Path, prefix: str | Path, *, impl: str = "mm
     lines = tokens = 0
     with alignment_builder(prefix, impl) as builder:
         for block in text_blocks(path):
-            words = block.replace("\n", f" {_LINE_END} ").split()
+            words = block.replace("\n", f" {LINE_END} ").split()
             try:
                 codes = np.fromiter(map(pairs.__getitem__, words), dtype=np.int64, count=len(words))
             except _BadPair as error:
-                line = lines + 1 + words[: words.index(str(error))].count(_LINE_END)
+                line = lines + 1 + words[: words.index(str(error))].count(LINE_END)
                 raise bad_alignment(path, line, str(error)) from None
             values, sizes = _split_pairs(codes)
             builder.add_rows(values, sizes)
@@ -242,9 +242,6 @@ def bad_alignment(path: str | Path, line: int, word: str) -> DataError:
     return DataError(f"{str(path)!r}, line {line}: {word!r} is not an alignment; each is '<source>-<target>', from 0")
 
 
-_LINE_END = "\udc0a"  # a lone surrogate, which UTF-8 text cannot contain
-
-
 class _BadPair(ValueError):
     pass
 
@@ -253,7 +250,7 @@ class _AlignmentPairs(dict[str, int]):
     """Source position * 2**32 + target position of each pair met so far; -1 for a line end."""
 
     def __init__(self) -> None:
-        super().__init__({_LINE_END: -1})
+        super().__init__({LINE_END: -1})
 
     def __missing__(self, word: str) -> int:
         source, target = _parse_pair(word)

@@ -5,7 +5,6 @@ All per-word work is done by `str.split`, `dict.get` and numpy over blocks of ma
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from seqkit.data.dictionary import Dictionary
 
-_LINE_END = "\udc0a"
+LINE_END = "\udc0a"
 """A lone surrogate, which no text decoded from UTF-8 can contain: marks line ends among the words."""
 _LINE_END_ID = -1
 _NOT_IN_DICTIONARY = -2
@@ -37,12 +36,6 @@ class EncodedLines:
     replaced: int
 
 
-def count_words(text: str, counter: Counter[str]) -> int:
-    """Count the words (between Unicode whitespace) of a block of lines, and return the number of lines."""
-    counter.update(text.split())
-    return text.count("\n")
-
-
 class LineEncoder:
     """Ids of blocks of lines, by a dictionary that does not change meanwhile.
 
@@ -57,11 +50,11 @@ class LineEncoder:
         self.reverse_order = reverse_order
         self.eos = dictionary.eos()
         self.unk = dictionary.unk()
-        self._ids = {**dictionary.indices, _LINE_END: _LINE_END_ID}
+        self._ids = {**dictionary.indices, LINE_END: _LINE_END_ID}
 
     def encode(self, text: str) -> EncodedLines:
         """The ids of a block of lines that each end in `\\n`."""
-        words = text.replace("\n", f" {_LINE_END} ").split()
+        words = text.replace("\n", f" {LINE_END} ").split()
         found = map(self._ids.get, words, repeat(_NOT_IN_DICTIONARY))
         ids = np.fromiter(found, dtype=np.int64, count=len(words))
         unknown = ids == _NOT_IN_DICTIONARY

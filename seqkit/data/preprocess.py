@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqkit.config.base import Config
+from seqkit.config.base import Config, default_of
 from seqkit.data.binarizer import (
     BinarizeSummary,
     WorkerPool,
@@ -38,16 +38,15 @@ from seqkit.files import atomic_write, sync_folder
 Log = Callable[[str], str]
 """Shows a line of the log, and returns it as shown."""
 
-_CANNOT_WRITE = {
+_NOT_OF_WRITING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_ADVICE = {
     errno.ENOSPC: "free some space, or choose another --destdir",
     errno.EDQUOT: "free some space, or choose another --destdir",
-    errno.EFBIG: "choose another --destdir",
     errno.EACCES: "choose a --destdir that you may write to",
     errno.EPERM: "choose a --destdir that you may write to",
     errno.EROFS: "choose a --destdir that you may write to",
     errno.ENOTDIR: "choose a --destdir that is a folder",
     errno.EEXIST: "choose a --destdir that is a folder",
-    errno.ENAMETOOLONG: "choose another --destdir",
 }
 
 
@@ -153,7 +152,7 @@ class _Preprocess:
         self.lines.append(self._log(line))
 
     def run(self) -> None:
-        self.log(repr(self.config))
+        self.log(_options_given(self.config))
         self._check_input()
         if self.config.train_sentencepiece:
             self._train_sentencepiece()
@@ -167,9 +166,9 @@ class _Preprocess:
             if self.config.align_suffix:
                 for split in self.splits:
                     self._write_alignments(split)
+            if self.config.alignfile:
+                self._write_translation_table(dictionaries)
         self.log(f"Wrote preprocessed data to {self.config.destdir}")
-        if self.config.alignfile and not self.config.dict_only:
-            self._write_translation_table(dictionaries)
         _append_log(Path(self.config.destdir) / "preprocess.log", self.staging / "preprocess.log", self.lines)
 
     # input
@@ -311,6 +310,7 @@ class _Preprocess:
                 vocab_size=config.train_sentencepiece,
                 model_type=config.sentencepiece_model_type,
                 character_coverage=config.sentencepiece_character_coverage,
+                split_digits=config.sentencepiece_split_digits,
                 input_sentences=config.sentencepiece_input_sentences,
             )
             self.log(f"[{name}] trained {config.train_sentencepiece} SentencePiece pieces")
@@ -318,6 +318,13 @@ class _Preprocess:
             bpe._name = "sentencepiece"
             for language in languages:
                 self.segmentation[language] = dataclasses.replace(self.segmentation[language], bpe=bpe)
+
+
+def _options_given(config: PreprocessConfig) -> str:
+    """The options that are not at their defaults, for the log."""
+    values = ((item, getattr(config, item.name)) for item in dataclasses.fields(config))
+    given = [f"{item.name}={value!r}" for item, value in values if value != default_of(item)]
+    return f"PreprocessConfig({', '.join(given)})"
 
 
 def _splits(name: str, prefixes: str | None) -> list[Split]:
@@ -399,10 +406,10 @@ def _destination(destdir: str) -> Iterator[Path]:
         sync_folder(target)
         done = True
     except OSError as error:
-        advice = _CANNOT_WRITE.get(error.errno or 0)
-        if advice is None:
+        if error.errno is None or error.errno in _NOT_OF_WRITING:
             raise
-        raise DataError(f"cannot write to {destdir!r}: {os.strerror(error.errno or 0)}; {advice}") from error
+        advice = _ADVICE.get(error.errno, "choose another --destdir")
+        raise DataError(f"cannot write to {destdir!r}: {os.strerror(error.errno)}; {advice}") from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)

@@ -58,6 +58,7 @@ class PreprocessConfig(Config):
     sentencepiece_character_coverage: float = option(
         1.0, "share of the characters that the trained model knows (0.9995 for Chinese, Japanese)", low=0.9, high=1.0
     )
+    sentencepiece_split_digits: bool = option(False, "the trained model makes every digit a piece of its own")
     sentencepiece_input_sentences: int = option(
         10_000_000, "most sentences (drawn at random) that --train-sentencepiece reads", low=1
     )

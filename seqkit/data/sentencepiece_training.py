@@ -20,6 +20,7 @@ def train_sentencepiece(
     vocab_size: int,
     model_type: str = "unigram",
     character_coverage: float = 1.0,
+    split_digits: bool = False,
     input_sentences: int = 10_000_000,
     seed: int = 1,
 ) -> None:
@@ -31,6 +32,7 @@ def train_sentencepiece(
         vocab_size: number of pieces, SentencePiece's own three special ones included.
         model_type: `unigram`, `bpe` or `char`.
         character_coverage: share of the characters (by count) that get a piece.
+        split_digits: every digit is a piece of its own.
         input_sentences: most sentences to train on; more are sampled down.
         seed: of that sampling.
 
@@ -48,6 +50,7 @@ def train_sentencepiece(
             vocab_size=vocab_size,
             model_type=model_type,
             character_coverage=character_coverage,
+            split_digits=split_digits,
             input_sentence_size=input_sentences,
             shuffle_input_sentence=True,
             num_threads=1,

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from seqkit.models.base import Encoder, EncoderOutput, IncrementalDecoder, ModelOutput
 from seqkit.modules.attention import causal_bias, padding_mask_to_bias
 from seqkit.modules.cache import MASKED, DecoderCache, TransformerCache
+from seqkit.modules.dropout import Dropout
 from seqkit.modules.layer_drop import LayerDropList
 from seqkit.modules.positional_embedding import PositionalEmbedding, count_positions
 from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
@@ -80,7 +81,7 @@ class TransformerEncoder(Encoder):
         self.layernorm_embedding = nn.LayerNorm(embed_dim) if options.layernorm_embedding else None
         self.layers = LayerDropList(layers, options.layerdrop)
         self.layer_norm = nn.LayerNorm(embed_dim) if options.final_norm else None
-        self.dropout_module = nn.Dropout(options.dropout)
+        self.dropout_module = Dropout(options.dropout)
         self.options = options
         self._max_positions = max_positions
         _keep_layers_on_load(self, options.layers_to_keep)
@@ -156,7 +157,7 @@ class TransformerDecoder(IncrementalDecoder):
         self.layer_norm = nn.LayerNorm(embed_dim) if options.final_norm else None
         self.project_out_dim = project_out
         self.output_projection = output_projection
-        self.dropout_module = nn.Dropout(options.dropout)
+        self.dropout_module = Dropout(options.dropout)
         self.cross_self_attention = cross_self_attention
         self.options = options
         self._max_positions = max_positions
@@ -199,6 +200,9 @@ class TransformerDecoder(IncrementalDecoder):
     def output_layer(self, features: Tensor) -> Tensor:
         logits: Tensor = self.output_projection(features)
         return logits
+
+    def output_linear(self) -> nn.Linear:
+        return self.output_projection
 
     def new_cache(self, rows: int, max_length: int, *, beam: int = 1) -> TransformerCache:
         device = self.embed_tokens.weight.device
@@ -249,8 +253,8 @@ class TransformerDecoder(IncrementalDecoder):
         start = cache.length
         source = None if encoder_out is None else encoder_out.states
         dtype = self.embed_tokens.weight.dtype
-        if start == 0:
-            cache.source_mask = _source_mask(encoder_out, dtype)
+        if start == 0 and source is not None:
+            cache.set_source(source.size(0), _source_mask(encoder_out, dtype))
         self_mask, positions = cache.advance(tokens.eq(self.padding_idx), dtype)
         if self.cross_self_attention and source is not None:
             self_mask = _with_source_columns(self_mask, cache.source_mask, source, self_mask.size(0))

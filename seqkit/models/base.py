@@ -117,6 +117,13 @@ class IncrementalDecoder(nn.Module, ABC):
     def output_layer(self, features: Tensor) -> Tensor:
         """Project features (…, C) to logits (…, V)."""
 
+    def output_linear(self) -> nn.Linear | None:
+        """The layer that `output_layer` is, where that is one linear layer and nothing else.
+
+        A loss may then ask for features and project them itself, a few positions at a time.
+        """
+        return None
+
     @abstractmethod
     def new_cache(self, rows: int, max_length: int, *, beam: int = 1) -> DecoderCache:
         """An empty cache for `rows` hypotheses of at most `max_length` tokens.
@@ -147,6 +154,10 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def max_positions(self) -> Any:
         """The longest input: a number of tokens, or a pair (source, target)."""
+
+    def output_linear(self) -> nn.Linear | None:
+        """The decoder's `output_linear`, where `forward` takes `features_only` and there is one."""
+        return None
 
     def normalized_probs(self, logits: Tensor, *, log_probs: bool) -> Tensor:
         """(…, V) probabilities in float32 from logits."""
@@ -195,6 +206,9 @@ class EncoderDecoderModel(Model):
         )
         return output
 
+    def output_linear(self) -> nn.Linear | None:
+        return self.decoder.output_linear()
+
     def max_positions(self) -> tuple[int, int]:
         return self.encoder.max_positions(), self.decoder.max_positions()
 
@@ -212,6 +226,9 @@ class LanguageModel(Model):
         """Predict the next token at each position of (B, T); logits (B, T, V)."""
         output: ModelOutput = self.decoder(src_tokens, features_only=features_only)
         return output
+
+    def output_linear(self) -> nn.Linear | None:
+        return self.decoder.output_linear()
 
     def max_positions(self) -> int:
         return self.decoder.max_positions()

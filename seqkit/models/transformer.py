@@ -40,9 +40,7 @@ class TransformerConfig(Config):
     dropout: float = option(0.1, "dropout on embeddings and on each sublayer's result", low=0.0, high=1.0)
     attention_dropout: float = option(0.0, "dropout on attention weights", low=0.0, high=1.0)
     activation_dropout: float = option(0.0, "dropout after the feed-forward activation", low=0.0, high=1.0)
-    relu_dropout: float = option(
-        0.0, "older name of activation_dropout; used where that is 0", low=0.0, high=1.0
-    )
+    relu_dropout: float = option(0.0, "older name of activation_dropout; used where that is 0", low=0.0, high=1.0)
     encoder_embed_path: str | None = option(None, "text file of pretrained source word vectors")
     encoder_embed_dim: int = option(512, "width of the encoder", low=1)
     encoder_ffn_embed_dim: int = option(2048, "width between the encoder's two feed-forward maps", low=1)

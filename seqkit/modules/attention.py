@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqkit.modules.cache import MASKED, SelfAttentionCache, SourceAttentionCache
+from seqkit.modules.dropout import Dropout
 
 
 def padding_mask_to_bias(padding_mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -56,7 +57,7 @@ class MultiheadAttention(nn.Module):
             raise ValueError(f"an attention of width {embed_dim} cannot be shared out to {num_heads} heads")
         self.embed_dim = embed_dim
         self.num_heads = num_heads
-        self.dropout_module = nn.Dropout(dropout)
+        self.dropout_module = Dropout(dropout)
         kdim = embed_dim if kdim is None else kdim
         vdim = embed_dim if vdim is None else vdim
         self.k_proj = nn.Linear(kdim, embed_dim, bias=bias)

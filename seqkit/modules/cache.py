@@ -133,6 +133,7 @@ class TransformerCache:
         self.self_attention = [SelfAttentionCache() for _ in range(layers)]
         self.source_attention = [SourceAttentionCache() for _ in range(layers)]
         self.source_mask: Tensor | None = None
+        self._sources: int | None = None
         # For each row and position, which row of the sentence wrote it; -1 where the token was padding.
         self.ancestors = torch.empty(rows, min(max_length, _FIRST_CAPACITY), dtype=torch.int64, device=device)
         self._own_row = torch.arange(rows, device=device) % beam
@@ -143,6 +144,11 @@ class TransformerCache:
     def length(self) -> int:
         """Target positions already decoded."""
         return self._length
+
+    def set_source(self, sentences: int, mask: Tensor | None) -> None:
+        """Tell of how many sentences the source is, and its additive mask (B, 1, 1, S). Call before the first step."""
+        self._sources = sentences
+        self.source_mask = mask
 
     def advance(self, padding: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Make room for new tokens and say what they may see. Call once per step, before the layers.
@@ -207,8 +213,10 @@ class TransformerCache:
 
     def select_sentences(self, index: Tensor) -> None:
         """Keep the sentences `index` (B',), in that order, with all their rows; see `DecoderCache`."""
-        source = self.source_attention[0].keys if self.source_attention else None
-        per_sentence = self.beam if source is None else self.rows // source.size(0)
+        per_sentence = self.beam
+        if self._sources is not None:
+            per_sentence = self.rows // self._sources
+            self._sources = index.numel()
         for cross in self.source_attention:
             cross.select(index)
         if self.source_mask is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from seqkit.modules.activation import activation
 from seqkit.modules.attention import MultiheadAttention
 from seqkit.modules.cache import TransformerCache
+from seqkit.modules.dropout import Dropout
 
 
 class _TransformerLayer(nn.Module):
@@ -28,8 +29,8 @@ class _TransformerLayer(nn.Module):
         super().__init__()
         self.normalize_before = normalize_before
         self.activation_fn = activation(activation_name)
-        self.dropout_module = nn.Dropout(dropout)
-        self.activation_dropout_module = nn.Dropout(activation_dropout)
+        self.dropout_module = Dropout(dropout)
+        self.activation_dropout_module = Dropout(activation_dropout)
 
     def _enter(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         return norm(x) if self.normalize_before else x

@@ -92,7 +92,7 @@ class BleuValidation:
         if self.print_samples:
             logger.info("example hypothesis: %s", hypotheses[0])
             logger.info("example reference: %s", references[0])
-        metric = BLEU(tokenize="none", force=True) if self.tokenized else BLEU()
+        metric = BLEU(tokenize="none" if self.tokenized else None, force=True)
         bleu = metric.corpus_score(hypotheses, [references])
         figures = [*bleu.counts, *bleu.totals, bleu.sys_len, bleu.ref_len]
         return dict(zip([*_COUNTS, *_TOTALS, *_LENGTHS], figures, strict=True))

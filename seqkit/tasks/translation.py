@@ -72,7 +72,7 @@ class TranslationConfig(Config):
     eval_bleu_detok_args: Any = option("{}", "options of that tokenizer, a mapping or JSON text")
     eval_tokenized_bleu: bool = option(False, "compute BLEU on the tokens as they are")
     eval_bleu_remove_bpe: str | None = option(
-        None, "subword segmentation to undo before BLEU is computed: '@@ ', 'sentencepiece', …"
+        None, "subword segmentation to undo before BLEU is computed: '@@ ', 'sentencepiece', …", bare="@@ "
     )
     eval_bleu_print_samples: bool = option(False, "log one translation of each validation batch")
 

@@ -34,6 +34,10 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def request(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask for a stop as the signal would, for programs that decide themselves."""
+        self.signal = number
+
     @property
     def exit_code(self) -> int:
         """128 plus the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM; 0 without a signal."""

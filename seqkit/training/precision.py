@@ -183,6 +183,19 @@ def build_precision(
     return precision
 
 
+def evaluation_precision(common: CommonConfig, modules: Sequence[nn.Module], device: torch.device) -> Precision:
+    """Bring `modules` into the precision of the config for use without training."""
+    bf16 = common.bf16 or common.memory_efficient_bf16
+    if common.amp:
+        dtype = torch.bfloat16 if bf16 or device.type == "cpu" else torch.float16
+        return Precision([], name="amp", autocast=(device.type, dtype))
+    if common.fp16 or common.memory_efficient_fp16 or bf16:
+        dtype = torch.bfloat16 if bf16 else torch.float16
+        _convert(modules, dtype)
+        return Precision([], name="bf16" if bf16 else "fp16", input_dtype=dtype)
+    return Precision([])
+
+
 def _convert(modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
     for module in modules:
         module.to(dtype=dtype)

@@ -44,7 +44,7 @@ class Validator:
         self._model = model
         self._criterion = criterion
         self._precision = precision
-        self._iterators = iterators
+        self.iterators = iterators
         self._device = device
         self._fixed_seed = fixed_seed
         self._max_steps = max_steps
@@ -52,7 +52,7 @@ class Validator:
     @property
     def subsets(self) -> list[str]:
         """Names of the subsets, in order; the first one's figures decide what is best."""
-        return list(self._iterators)
+        return list(self.iterators)
 
     def begin(self) -> None:
         """Put model and random generators into the state for validation."""
@@ -64,7 +64,7 @@ class Validator:
 
     def batches(self, subset: str) -> Any:
         """The batches of a subset, in order: an iterable with a length."""
-        iterator = self._iterators[subset].next_epoch_itr(shuffle=False)
+        iterator = self.iterators[subset].next_epoch_itr(shuffle=False)
         return iterator if self._max_steps is None else _First(iterator, self._max_steps)
 
     @torch.no_grad()

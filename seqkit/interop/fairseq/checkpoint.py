@@ -13,6 +13,7 @@ from seqkit.checkpoint.state import CheckpointState
 from seqkit.errors import CheckpointError
 from seqkit.interop.fairseq.config import config_from_args, config_from_cfg
 from seqkit.interop.fairseq.state_dict import upgrade_state_dict
+from seqkit.interop.fairseq.training_state import convert_metrics, name_parameters
 from seqkit.interop.safe_load import InertNode
 
 
@@ -48,10 +49,13 @@ def convert(raw: dict[str, Any], where: str) -> CheckpointState:
         model=upgrade_state_dict(raw["model"], config),
         criterion=dict(raw.get("criterion") or {}),
         task={},
-        optimizer=plain(optimizer) if optimizer else None,
+        optimizer=name_parameters(plain(optimizer), raw["model"]) if optimizer else None,
         lr_scheduler=last.get("lr_scheduler_state") or {},
-        iterator={key: iterator[key] for key in ("epoch", "iterations_in_epoch", "shuffle") if key in iterator},
+        iterator={
+            key: iterator[key] for key in ("version", "epoch", "iterations_in_epoch", "shuffle") if key in iterator
+        },
         progress=progress,
+        metrics=convert_metrics(extra.get("metrics") or {}),
     )
 
 

@@ -1,0 +1,464 @@
+"""Trained models ready for use from Python.
+
+    from seqkit.hub import from_pretrained
+
+    hub = from_pretrained("checkpoints", data="data-bin", bpe="subword_nmt", bpe_codes="codes")
+    hub.translate("eine frau liest .")
+    hub.translate(["…", "…"], beam=10, lenpen=0.6)
+
+The commands that decode are thin faces of the same class. Knows nothing of checkpoint formats, or of how a model or a
+search works.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from seqkit.config.root import COMPONENTS, SECTIONS, RootConfig
+from seqkit.config.sections import GenerationConfig
+from seqkit.config.validate import build_config, options_of, to_dict
+from seqkit.data.dictionary import Dictionary
+from seqkit.data.encoders.base import build_bpe, build_tokenizer
+from seqkit.data.indexed_dataset import RawTextDataset
+from seqkit.data.iterators import CountingIterator
+from seqkit.data.language_pair_dataset import LanguagePairDataset
+from seqkit.data.sequence_dataset import SequenceDataset
+from seqkit.errors import CheckpointError, ConfigError, DataError
+from seqkit.generation.build import Generator, build_generator
+from seqkit.generation.hypothesis import Hypothesis
+from seqkit.generation.output import HypothesisFormatter, SentenceResult
+from seqkit.interop.load_model import load_ensemble, prepare_for_use, split_paths
+from seqkit.models.base import Model
+from seqkit.registry import registry
+from seqkit.tasks.base import Task
+from seqkit.training.build import smallest
+from seqkit.training.device import choose_device, move_to_device
+
+_DEFAULT_MAX_TOKENS = 12000
+_FILES_BESIDE_MODELS = {
+    "bpe_codes": ("bpecodes", "code", "codes"),
+    "sentencepiece_model": ("sentencepiece.bpe.model", "spm.model"),
+    "bpe_merges": ("merges.txt",),
+    "bpe_vocab": ("vocab.json",),
+}
+"""Names under which the files of a subword encoder lie beside published models, by option."""
+_SECTIONS_OF_FLAT_OPTIONS = ("generation", "common", "common_eval", "dataset", "interactive", "checkpoint")
+
+
+@runtime_checkable
+class _TakesTokens(Protocol):
+    """A task that makes a dataset of token rows."""
+
+    def build_dataset_for_inference(self, src_tokens: Sequence[Tensor], src_lengths: Sequence[int]) -> SequenceDataset:
+        """A dataset of sources alone."""
+        ...
+
+
+def from_pretrained(
+    model: str | Path, checkpoint_file: str = "checkpoint_best.pt", data: str | Path | None = None, **overrides: Any
+) -> Hub:
+    """Load a trained model, or an ensemble.
+
+    Args:
+        model: the folder that holds the checkpoint, or the checkpoint itself.
+        checkpoint_file: the checkpoint's name in that folder; several joined by ':' make an ensemble.
+        data: the folder that holds the dictionaries; by default the model's own folder if it has them, else the one it
+            was trained on.
+        overrides: options of any section by their bare names (`beam=10`, `bpe_codes="codes"`, `cpu=True`), components
+            by their kind (`bpe="subword_nmt"`), or whole sections (`generation={"beam": 10}`).
+
+    Raises:
+        CheckpointError, ConfigError, DataError: what is missing, or does not fit.
+    """
+    place = Path(model)
+    if place.is_file():
+        folder, paths = place.parent, [str(place)]
+    elif place.is_dir():
+        folder, paths = place, [str(place / name) for name in checkpoint_file.split(":")]
+    else:
+        raise CheckpointError(f"{model} does not exist; give the folder of a trained model, or a checkpoint file")
+    given, loose = _given(overrides)
+    if data is None and any(folder.glob("dict.*txt")):
+        data = folder
+    if data is not None:
+        given.setdefault("task", {}).setdefault("data", str(data))
+    bpe = given.get("bpe")
+    if bpe is not None and bpe.get("_name"):
+        _add_files_beside(folder, bpe)
+    loaded = load_ensemble(paths, given, model_overrides=loose)
+    return Hub(loaded.models, loaded.config, loaded.task)
+
+
+class _Search(NamedTuple):
+    """What one set of generation options comes to."""
+
+    generation: GenerationConfig
+    generator: Generator
+    formatter: HypothesisFormatter
+
+
+class Hub:
+    """Models, the task they belong to, and everything between text and tokens.
+
+    Args:
+        models: one model, or several that make an ensemble.
+        config: how they are used; its sections `generation`, `bpe` and `tokenizer` are the defaults of all methods.
+        task: gives the dictionaries.
+        device: where models run; by default the GPU, if there is one and `common.cpu` is not set.
+    """
+
+    def __init__(
+        self, models: Sequence[Model], config: RootConfig, task: Task, device: torch.device | str | None = None
+    ) -> None:
+        self.models = list(models)
+        self.config = config
+        self.task = task
+        self.tokenizer = build_tokenizer(config.tokenizer)
+        self.bpe = build_bpe(config.bpe)
+        self.device = torch.device("cpu")
+        self.to(choose_device(config.common, config.distributed_training.device_id) if device is None else device)
+        self.max_positions = smallest(task.max_positions(), *(model.max_positions() for model in self.models))
+        self._last_search: _Search | None = None
+
+    @classmethod
+    def load(cls, config: RootConfig) -> Hub:
+        """The hub that a command's config describes: the checkpoints of `common_eval.path`, with what was given.
+
+        Raises:
+            CheckpointError, ConfigError, DataError: what is missing, or does not fit.
+        """
+        loaded = load_ensemble(
+            split_paths(config.common_eval.path),
+            config.given,
+            model_overrides=config.common_eval.model_overrides,
+            trust_pickle=config.checkpoint.trust_pickle,
+        )
+        return cls(loaded.models, loaded.config, loaded.task)
+
+    def to(self, device: torch.device | str) -> Hub:
+        """Move the models to a device; in half precision where `common.fp16` or `common.bf16` say so."""
+        self.device = torch.device(device)
+        prepare_for_use(self.models, self.device, self.config.common)
+        return self
+
+    @property
+    def source_dictionary(self) -> Dictionary:
+        """Dictionary of the input."""
+        dictionary = self.task.source_dictionary
+        if dictionary is None:
+            raise ConfigError(f"task={self.task.config._name} has no text as input")
+        return dictionary
+
+    @property
+    def target_dictionary(self) -> Dictionary:
+        """Dictionary of the output."""
+        return self.task.target_dictionary
+
+    # text to text
+
+    @overload
+    def translate(self, sentences: str, **options: Any) -> str: ...
+
+    @overload
+    def translate(self, sentences: Sequence[str], **options: Any) -> list[str]: ...
+
+    def translate(self, sentences: str | Sequence[str], **options: Any) -> str | list[str]:
+        """The best output for each sentence, as text.
+
+        Args:
+            sentences: one sentence, or several (decoded in batches, returned in their order).
+            options: of the section `generation` (`beam=10, lenpen=0.6`).
+
+        Raises:
+            DataError: a sentence is longer than the model takes.
+        """
+        if isinstance(sentences, str):
+            return self.translate([sentences], **options)[0]
+        results = self.answer(sentences, **options)
+        for result in results:
+            if result.error is not None:
+                raise DataError(f"sentence {result.id}: {result.error}")
+        return [result.hypotheses[0].text if result.hypotheses else "" for result in results]
+
+    sample = translate
+    """fairseq's other name of `translate`."""
+
+    def answer(self, lines: Sequence[str], *, first: int = 0, **options: Any) -> list[SentenceResult]:
+        """Everything about the output for each line, in their order.
+
+        A line that is longer than the model takes gets no hypotheses but an `error`, and stops nothing.
+
+        Args:
+            lines: text.
+            first: the number of the first line.
+            options: of the section `generation`.
+        """
+        rows = [self.encode(line) for line in lines]
+        limit = self._longest_source()
+        results: dict[int, SentenceResult] = {}
+        for place, row in enumerate(rows):
+            if limit is not None and row.numel() > limit:
+                shown = self.source_dictionary.string(row, self.config.common_eval.post_process)
+                error = f"{row.numel()} tokens, more than the {limit} that can be decoded"
+                results[place] = SentenceResult(first + place, shown, None, [], error=error)
+        places = [place for place in range(len(rows)) if place not in results]
+        if places:
+            dataset = self._dataset([rows[place] for place in places])
+            for sample in self.batches(dataset, in_memory=True):
+                for result in self.results(sample, dataset, **options):
+                    place = places[result.id]
+                    results[place] = replace(result, id=first + place)
+        return [results[place] for place in range(len(rows))]
+
+    # tokens to tokens
+
+    @overload
+    def generate(self, tokens: Tensor, **options: Any) -> list[Hypothesis]: ...
+
+    @overload
+    def generate(self, tokens: Sequence[Tensor], **options: Any) -> list[list[Hypothesis]]: ...
+
+    def generate(self, tokens: Tensor | Sequence[Tensor], **options: Any) -> list[Hypothesis] | list[list[Hypothesis]]:
+        """Hypotheses for encoded sentences, best first.
+
+        Args:
+            tokens: one (S,) row that ends in EOS, as from `encode`, or several.
+            options: of the section `generation`.
+
+        Raises:
+            DataError: a sentence is longer than the model takes.
+        """
+        if isinstance(tokens, Tensor):
+            return self.generate([tokens], **options)[0]
+        generator = self._search(options).generator
+        found: dict[int, list[Hypothesis]] = {}
+        for sample in self.batches(self._dataset(tokens), in_memory=True):
+            hypotheses = generator.generate(self._moved(sample))
+            found.update(zip(sample["id"].tolist(), hypotheses, strict=True))
+        return [found[place] for place in range(len(tokens))]
+
+    @overload
+    def score(self, sources: str, targets: str) -> Hypothesis: ...  # type: ignore[overload-overlap]  # str is a Sequence
+
+    @overload
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]: ...
+
+    def score(self, sources: str | Sequence[str], targets: str | Sequence[str]) -> Hypothesis | list[Hypothesis]:
+        """The log-probability of given targets, token by token; the score is their mean (natural logarithms).
+
+        Args:
+            sources, targets: one pair of sentences, or equally many of both.
+        """
+        if isinstance(sources, str) or isinstance(targets, str):
+            if not (isinstance(sources, str) and isinstance(targets, str)):
+                raise DataError("score takes two sentences or two lists of sentences")
+            return self.score([sources], [targets])[0]
+        if len(sources) != len(targets):
+            raise DataError(f"there are {len(sources)} sources but {len(targets)} targets; they must be pairs")
+        source_rows = [self.encode(text) for text in sources]
+        target_rows = [self._encoded(text, self.target_dictionary) for text in targets]
+        dataset = LanguagePairDataset(
+            source_rows,
+            [row.numel() for row in source_rows],
+            self.source_dictionary,
+            target_rows,
+            [row.numel() for row in target_rows],
+            self.target_dictionary,
+            shuffle=False,
+        )
+        generator = self._search({"score_reference": True}).generator
+        found: dict[int, Hypothesis] = {}
+        for sample in self.batches(dataset, in_memory=True):
+            hypotheses = generator.generate(self._moved(sample))
+            found.update((number, best[0]) for number, best in zip(sample["id"].tolist(), hypotheses, strict=True))
+        return [found[place] for place in range(len(sources))]
+
+    # batches, for commands
+
+    def batches(self, dataset: SequenceDataset, *, in_memory: bool = False) -> CountingIterator[Any]:
+        """The batches of a dataset in the order of its lengths, as the section `dataset` says.
+
+        Args:
+            dataset: what to go over.
+            in_memory: it is small and at hand: no workers, no shards, batches of any size.
+
+        Raises:
+            DataError: sentences that are too long, unless `dataset.skip_invalid_size_inputs_valid_test` is set.
+        """
+        settings = self.config.dataset
+        max_tokens = settings.max_tokens
+        if max_tokens is None and settings.batch_size is None:
+            max_tokens = _DEFAULT_MAX_TOKENS
+        iterator = self.task.batch_iterator(
+            dataset,
+            max_tokens=max_tokens,
+            max_sentences=settings.batch_size,
+            max_positions=self.max_positions,
+            ignore_invalid_inputs=settings.skip_invalid_size_inputs_valid_test,
+            required_batch_size_multiple=1 if in_memory else settings.required_batch_size_multiple,
+            seed=self.config.common.seed,
+            num_shards=1 if in_memory else settings.num_shards,
+            shard_id=0 if in_memory else settings.shard_id,
+            num_workers=0 if in_memory else settings.num_workers,
+            buffer_size=settings.data_buffer_size,
+            shuffle_batches=False,
+        )
+        return iterator.next_epoch_itr(shuffle=False)
+
+    def results(self, sample: Any, dataset: SequenceDataset | None = None, **options: Any) -> list[SentenceResult]:
+        """Decode a batch; results are in the batch's order.
+
+        Args:
+            sample: a batch on the CPU.
+            dataset: where it comes from; gives the original text for `generation.replace_unk`.
+            options: of the section `generation`.
+        """
+        if not sample:
+            return []
+        generation, generator, formatter = self._search(options)
+        target = sample.get("target")
+        prefix = None
+        if generation.prefix_size:
+            if target is None:
+                raise DataError(f"generation.prefix_size={generation.prefix_size} needs data with targets")
+            prefix = target[:, : generation.prefix_size].to(self.device)
+        started = time.perf_counter()
+        found = generator.generate(self._moved(sample), prefix_tokens=prefix)
+        seconds = (time.perf_counter() - started) / max(len(found), 1)
+        source = sample["net_input"]["src_tokens"]
+        results = []
+        for row, (number, hypotheses) in enumerate(zip(sample["id"].tolist(), found, strict=True)):
+            source_text, target_text = _original_text(dataset, number)
+            result = formatter.sentence(
+                number,
+                source[row],
+                None if target is None else target[row],
+                hypotheses,
+                source_text=source_text,
+                target_text=target_text,
+            )
+            result.seconds = seconds
+            results.append(result)
+        return results
+
+    def decode_pieces(self, pieces: str) -> str:
+        """Undo subwords and tokenization in a line of output."""
+        return self.detokenize(self.remove_bpe(pieces))
+
+    # between text and tokens
+
+    def encode(self, sentence: str) -> Tensor:
+        """Text to (S,) int64 source tokens, EOS last."""
+        return self._encoded(sentence, self.source_dictionary)
+
+    def decode(self, tokens: Tensor) -> str:
+        """(T,) target tokens to text."""
+        return self.decode_pieces(self.string(tokens))
+
+    def tokenize(self, sentence: str) -> str:
+        """What the tokenizer makes of a sentence; the sentence itself without one."""
+        return sentence if self.tokenizer is None else self.tokenizer.encode(sentence)
+
+    def detokenize(self, sentence: str) -> str:
+        """Undo `tokenize`."""
+        return sentence if self.tokenizer is None else self.tokenizer.decode(sentence)
+
+    def apply_bpe(self, sentence: str) -> str:
+        """What the subword encoder makes of a sentence; the sentence itself without one."""
+        return sentence if self.bpe is None else self.bpe.encode(sentence)
+
+    def remove_bpe(self, sentence: str) -> str:
+        """Undo `apply_bpe`."""
+        return sentence if self.bpe is None else self.bpe.decode(sentence)
+
+    def binarize(self, sentence: str) -> Tensor:
+        """Symbols joined by spaces to (S,) int64 source tokens, EOS last."""
+        return self.source_dictionary.encode_line(sentence, add_if_not_exist=False).long()
+
+    def string(self, tokens: Tensor) -> str:
+        """(T,) target tokens to symbols joined by spaces, subwords undone as `common_eval.post_process` says."""
+        return self.target_dictionary.string(tokens, self.config.common_eval.post_process)
+
+    def _encoded(self, sentence: str, dictionary: Dictionary) -> Tensor:
+        pieces = self.apply_bpe(self.tokenize(sentence))
+        return dictionary.encode_line(pieces, add_if_not_exist=False).long()
+
+    def _moved(self, sample: Any) -> Any:
+        return move_to_device(sample, self.device)
+
+    def _longest_source(self) -> int | None:
+        sides = self.max_positions
+        own = sides[0] if isinstance(sides, Sequence) else sides
+        limits = [limit for limit in (own, self.config.dataset.max_tokens) if limit is not None]
+        return min(limits, default=None)
+
+    def _dataset(self, rows: Sequence[Tensor]) -> SequenceDataset:
+        if not isinstance(self.task, _TakesTokens):
+            raise ConfigError(f"task={self.task.config._name} cannot decode sentences that are not in a data set")
+        return self.task.build_dataset_for_inference(list(rows), [row.numel() for row in rows])
+
+    def _search(self, options: Mapping[str, Any]) -> _Search:
+        """The generator and the formatter for these options; those made last are used again."""
+        generation = self.config.generation
+        if options:
+            generation = build_config(GenerationConfig, to_dict(generation) | dict(options), "generation")
+        if self._last_search is None or self._last_search.generation != generation:
+            formatter = HypothesisFormatter(
+                self.task.source_dictionary,
+                self.target_dictionary,
+                generation,
+                self.config.common_eval,
+                bpe=self.bpe,
+                tokenizer=self.tokenizer,
+            )
+            generator = build_generator(self.models, self.target_dictionary, generation)
+            self._last_search = _Search(copy.copy(generation), generator, formatter)
+        return self._last_search
+
+
+def _given(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Overrides by section, and those by a bare name that no section has (they are the model's or the task's)."""
+    given: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name in SECTIONS or name in COMPONENTS:
+            given[name] = {"_name": value} if isinstance(value, str) else dict(value)
+    loose: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name in given:
+            continue
+        homes = [section for section in _SECTIONS_OF_FLAT_OPTIONS if name in options_of(SECTIONS[section])]
+        for kind in ("bpe", "tokenizer"):
+            component = given.get(kind, {}).get("_name")
+            if component is not None and name in options_of(registry(kind).get(component).config):
+                homes.append(kind)
+        for home in homes:
+            given.setdefault(home, {})[name] = value
+        if not homes:
+            loose[name] = value
+    return given, loose
+
+
+def _add_files_beside(folder: Path, bpe: dict[str, Any]) -> None:
+    """Fill in a subword encoder's files that lie beside the model under a usual name."""
+    options = options_of(registry("bpe").get(str(bpe["_name"])).config)
+    for option, names in _FILES_BESIDE_MODELS.items():
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if option in options and option not in bpe and found:
+            bpe[option] = str(found[0])
+
+
+def _original_text(dataset: SequenceDataset | None, number: int) -> tuple[str | None, str | None]:
+    """Source and target as they stand in the data, where the data is text."""
+    if not isinstance(dataset, LanguagePairDataset):
+        return None, None
+    sides = (dataset.src, dataset.tgt)
+    source, target = (side.get_original_text(number) if isinstance(side, RawTextDataset) else None for side in sides)
+    return source, target

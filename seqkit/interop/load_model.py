@@ -1,0 +1,158 @@
+"""From checkpoint files to models that can be used, with the task and the configuration that belong to them.
+
+The shared part of the commands that come after training and of the hub. Knows nothing of what the models are used for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from seqkit.checkpoint.state import CheckpointState
+from seqkit.checkpoint.weights import load_weights
+from seqkit.config.root import RootConfig, merge_given, root_from_dict
+from seqkit.config.sections import CommonConfig
+from seqkit.config.validate import options_of
+from seqkit.data.dictionary import Dictionary
+from seqkit.errors import CheckpointError, ConfigError, did_you_mean
+from seqkit.interop.open_checkpoint import open_checkpoint
+from seqkit.models.base import Model
+from seqkit.registry import registry
+from seqkit.tasks.base import Task, build_task
+
+_EMBEDDINGS = {"source": "encoder.embed_tokens.weight", "target": "decoder.embed_tokens.weight"}
+
+
+class LoadedEnsemble(NamedTuple):
+    """Models in evaluation mode on the CPU, the root config of the first, and the task they share."""
+
+    models: list[Model]
+    config: RootConfig
+    task: Task
+
+
+def split_paths(path: str | None) -> list[str]:
+    """The checkpoints of `common_eval.path`, which are joined by ':'.
+
+    Raises:
+        ConfigError: none is given.
+    """
+    paths = [part for part in (path or "").split(":") if part]
+    if not paths:
+        raise ConfigError(
+            "common_eval.path is not given; give the checkpoint to use, e.g. "
+            "common_eval.path=checkpoints/checkpoint_best.pt (several joined by ':' make an ensemble)"
+        )
+    return paths
+
+
+def load_ensemble(
+    paths: Sequence[str | Path],
+    given: Mapping[str, Any] | None = None,
+    *,
+    model_overrides: Mapping[str, Any] | None = None,
+    trust_pickle: bool = False,
+) -> LoadedEnsemble:
+    """Read checkpoints of seqkit or fairseq and build their models for one task.
+
+    Task and model come from each checkpoint's own configuration. What `given` says is put over it; of the other
+    sections only what `given` says counts, since what a model was trained with is not how it is to be used.
+
+    Args:
+        paths: one file, or several that make an ensemble.
+        given: nested plain options by section, such as `RootConfig.given`: `{"task": {"data": "data-bin"}}`.
+        model_overrides: options of the task or the model by their bare names (fairseq's `--model-overrides`).
+        trust_pickle: see `open_checkpoint`.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or made with another vocabulary or model.
+        ConfigError: options that do not exist or cannot be used.
+        DataError: the task's dictionaries cannot be read.
+    """
+    task: Task | None = None
+    first: RootConfig | None = None
+    models: list[Model] = []
+    for path in paths:
+        state = _open(path, trust_pickle)
+        config = _config(state, given or {}, model_overrides or {}, str(path))
+        if task is None:
+            assert config.task is not None
+            task, first = build_task(config.task), config
+        assert config.model is not None
+        _check_vocabulary(state, task, str(path))
+        model = task.build_model(config.model)
+        load_weights(model, state.model, str(path))
+        models.append(model.eval())
+    if task is None or first is None:
+        raise ConfigError("no checkpoint is given")
+    return LoadedEnsemble(models, first, task)
+
+
+def prepare_for_use(models: Sequence[Model], device: torch.device, common: CommonConfig) -> None:
+    """Move models to a device and to the precision of the section `common`."""
+    dtype = torch.float16 if common.fp16 else torch.bfloat16 if common.bf16 else torch.float32
+    for model in models:
+        model.to(device=device, dtype=dtype)
+
+
+def _open(path: str | Path, trust_pickle: bool) -> CheckpointState:
+    place = Path(path)
+    if place.is_dir():
+        found = sorted(file.name for file in place.glob("*.pt"))
+        hint = f"; it holds {', '.join(found[:4])}" if found else ""
+        raise CheckpointError(f"{path} is a folder; give the checkpoint file in it{hint}")
+    return open_checkpoint(place, trust_pickle=trust_pickle)
+
+
+def _config(
+    state: CheckpointState, given: Mapping[str, Any], model_overrides: Mapping[str, Any], where: str
+) -> RootConfig:
+    base: dict[str, Any] = {}
+    for kind in ("task", "model"):
+        section = state.config.get(kind)
+        if not isinstance(section, Mapping) or not section.get("_name"):
+            raise CheckpointError(f"{where} does not say which {kind} it is of, so it cannot be used for inference")
+        base[kind] = dict(section)
+    merged = merge_given(base, given)
+    for name, value in model_overrides.items():
+        _override(merged, name, value)
+    return root_from_dict(merged)
+
+
+def _override(merged: dict[str, Any], name: str, value: Any) -> None:
+    """Set an option of the model or the task by its bare name."""
+    known: list[str] = []
+    taken = False
+    for kind in ("model", "task"):
+        options = options_of(registry(kind).get(str(merged[kind]["_name"])).config)
+        known += options
+        if name in options:
+            merged[kind][name] = value
+            taken = True
+    if not taken:
+        raise ConfigError(
+            f"neither the model {merged['model']['_name']!r} nor the task "
+            f"{merged['task']['_name']!r} has an option {name!r}{did_you_mean(name, known)}"
+        )
+
+
+def _check_vocabulary(state: CheckpointState, task: Task, where: str) -> None:
+    dictionaries: dict[str, Dictionary | None] = {
+        "source": task.source_dictionary,
+        "target": task.target_dictionary,
+    }
+    problems = []
+    for side, name in _EMBEDDINGS.items():
+        dictionary, weights = dictionaries[side], state.model.get(name)
+        if dictionary is not None and weights is not None and weights.size(0) != len(dictionary):
+            problems.append(
+                f"{side}: {weights.size(0)} symbols in the checkpoint, {len(dictionary)} in the {side} dictionary"
+            )
+    if problems:
+        raise CheckpointError(
+            f"{where} was trained with another vocabulary ({'; '.join(problems)}); "
+            "give task.data the data folder that it was trained on (for an ensemble, one that fits all its models)"
+        )

@@ -1,0 +1,117 @@
+"""`seqkit-interactive`: decode lines that are typed, piped, or in a file.
+
+Composes, loads the models, reads lines, prints what the hub answers, and gives the exit code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+from seqkit.config.root import RootConfig
+from seqkit.errors import ConfigError, DataError
+from seqkit_cli._main import run
+
+logger = logging.getLogger("seqkit-interactive")
+
+_DESCRIPTION = (
+    "Decode lines as they are typed or piped in, or the lines of interactive.input. Prints fairseq's S/W/H/D/P lines "
+    "in the order of the input, or JSON lines with common_eval.format=json. Task and model come from the checkpoint."
+)
+_EXAMPLES = (
+    "seqkit-interactive common_eval.path=checkpoints/checkpoint_best.pt task.data=data-bin bpe=subword_nmt "
+    "bpe.bpe_codes=codes",
+    "seqkit-interactive common_eval.path=checkpoints/checkpoint_best.pt task.data=data-bin interactive.input=text.de "
+    "interactive.buffer_size=1024 dataset.max_tokens=4096",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return run(interactive, "seqkit-interactive", _DESCRIPTION, argv, from_checkpoint=True, examples=_EXAMPLES)
+
+
+def interactive(config: RootConfig) -> int:
+    """Decode as the config says."""
+    buffer_size = max(config.interactive.buffer_size, 1)
+    if config.dataset.batch_size is None and config.dataset.max_tokens is None:
+        config.given.setdefault("dataset", {})["batch_size"] = 1
+    elif config.dataset.batch_size is not None and config.dataset.batch_size > buffer_size:
+        raise ConfigError(
+            f"dataset.batch_size={config.dataset.batch_size} is more than the "
+            f"interactive.buffer_size={buffer_size} lines that are read together; raise the buffer to at least that"
+        )
+    with _lines(config.interactive.input) as lines:
+        import torch
+
+        from seqkit.generation.output import json_line, text_lines
+        from seqkit.hub import Hub
+
+        hub = Hub.load(config)
+        if not config.generation.no_seed_provided:
+            torch.manual_seed(config.common.seed)
+        as_json = config.common_eval.format == "json"
+        read = 0
+        for buffer in _buffers(lines, buffer_size):
+            for result in hub.answer(buffer, first=read):
+                if result.error is not None:
+                    logger.warning("line %d is left out: %s", result.id + 1, result.error)
+                print(json_line(result) if as_json else "\n".join(text_lines(result, with_time=True)))
+            sys.stdout.flush()
+            read += len(buffer)
+    return 0
+
+
+@contextlib.contextmanager
+def _lines(source: str) -> Iterator[Iterator[str]]:
+    """The lines of a file, of standard input, or of what is typed, without their ends."""
+    if source != "-":
+        try:
+            file = open(source, "rb")  # noqa: SIM115  # closed below
+        except OSError as error:
+            raise DataError(f"interactive.input={source} cannot be read: {error.strerror}") from None
+        with file:
+            yield _decoded(file, source)
+    elif sys.stdin.isatty():
+        yield _typed()
+    else:
+        yield _decoded(sys.stdin.buffer, "standard input")
+
+
+def _typed() -> Iterator[str]:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # line editing and history for input()
+    print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print(file=sys.stderr)
+            return
+
+
+def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
+    # lines end at "\n" alone, as in the files that the model was trained on
+    for number, line in enumerate(file, start=1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name}, line {number} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _buffers(lines: Iterator[str], size: int) -> Iterator[list[str]]:
+    buffer: list[str] = []
+    for line in lines:
+        buffer.append(line)
+        if len(buffer) >= size:
+            yield buffer
+            buffer = []
+    if buffer:
+        yield buffer
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+from tests.unit.config.fakes import toys
+
+__all__ = ["toys"]

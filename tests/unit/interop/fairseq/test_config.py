@@ -1,0 +1,119 @@
+"""The configuration inside fairseq's checkpoints, nested and flat, old and new."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from seqkit.config.root import root_from_dict
+from seqkit.interop.fairseq.config import config_from_args, config_from_cfg
+from tests.unit.config.fakes import PLAIN_DICT
+
+pytestmark = pytest.mark.usefixtures("toys")
+
+
+def cfg(**sections: Any) -> dict[str, Any]:
+    return {
+        "_name": None,
+        "common": {"_name": None, "seed": 7, "tpu": False, "fp16": True},
+        "bmuf": {"block_lr": 1},
+        "task": {"_name": "toy_task", "data": "bin", "source_lang": "de", "left_pad_source": "True"},
+        "optimizer": {"_name": "toy_optimizer", "toy_betas": "(0.9, 0.98)", "lr": [0.1], "tpu": False},
+        **{kind: {"_name": name} for kind, name in PLAIN_DICT.items()},
+        **sections,
+    }
+
+
+def test_sections_and_components_keep_their_values() -> None:
+    config = root_from_dict(config_from_cfg(cfg()))
+    assert (config.common.seed, config.common.fp16) == (7, True)
+    assert config.task.data == "bin"  # type: ignore[union-attr]
+    assert config.task.left_pad_source is True  # type: ignore[union-attr]
+    assert config.optimizer.toy_betas == [0.9, 0.98]  # type: ignore[union-attr]
+    assert config.model is None
+
+
+def test_a_whole_namespace_as_a_section_gives_only_the_components_options(caplog: pytest.LogCaptureFixture) -> None:
+    namespace = {
+        "_name": "toy_model",
+        "arch": "toy_model",
+        "save_dir": "x",
+        "optimizer": "adam",
+        "width": 32,
+        "dropout": None,
+        "something_else": 3,
+    }
+    with caplog.at_level(logging.INFO):
+        mapping = config_from_cfg(cfg(model=namespace))
+    assert mapping["model"] == {"_name": "toy_model", "width": 32}
+    assert not caplog.records
+
+
+def test_nested_model_options_become_flat() -> None:
+    mapping = config_from_cfg(cfg(model={"_name": "toy_model", "encoder": {"_name": None, "layers": 6}}))
+    assert mapping["model"] == {"_name": "toy_model", "encoder_layers": 6}
+
+
+def test_what_does_not_exist_any_more_is_dropped_and_said_where_it_was_in_use(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        mapping = config_from_cfg(
+            cfg(
+                distributed_training={"ddp_backend": "slowmo", "slowmo_momentum": None, "gone": 0, "tpu": True},
+                checkpoint={"save_dir": "x", "write_to": "${oc.env:NOWHERE}", "ancient": 5},
+            )
+        )
+    assert mapping["distributed_training"] == {"slowmo_momentum": None}
+    assert mapping["checkpoint"] == {"save_dir": "x"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "options of the checkpoint that seqkit does not use, in distributed_training: ddp_backend='slowmo', tpu=True",
+        "options of the checkpoint that seqkit does not use, in checkpoint: ancient=5",
+    ]
+    root_from_dict(mapping)
+
+
+def test_unknown_components_matter_only_where_a_checkpoint_needs_them() -> None:
+    mapping = config_from_cfg(
+        cfg(criterion={"_name": "odd_loss", "x": 1}, task={"_name": "odd_task", "data": "x"}, optimizer="toy_optimizer")
+    )
+    assert "criterion" not in mapping
+    assert mapping["task"] == {"_name": "odd_task"}
+    assert mapping["optimizer"] == {"_name": "toy_optimizer"}
+
+
+def test_a_flat_namespace_of_an_old_checkpoint() -> None:
+    mapping = config_from_args(
+        {
+            "arch": "toy_model",
+            "task": "toy_task",
+            "optimizer": "toy_optimizer",
+            "criterion": "toy_criterion",
+            "lr_scheduler": "toy_schedule",
+            "scoring": "toy_score",
+            "data": ["one", "two"],
+            "max_sentences": 12,
+            "min_lr": 1e-9,
+            "remove_bpe": "@@ ",
+            "raw_text": True,
+            "max_positions": 77,
+            "width": 16,
+            "toy_betas": "(0.9, 0.98)",
+            "lr": [0.1],
+            "bpe": None,
+        }
+    )
+    config = root_from_dict(mapping)
+    assert config.dataset.batch_size == 12
+    assert config.dataset.dataset_impl == "raw"
+    assert config.optimization.stop_min_lr == 1e-9
+    assert config.common_eval.post_process == "@@ "
+    assert config.task.data == "one:two"  # type: ignore[union-attr]
+    assert config.task.max_source_positions == 77  # type: ignore[union-attr]
+    assert config.model.width == 16  # type: ignore[union-attr]
+    assert config.optimizer.lr == [0.1]  # type: ignore[union-attr]
+    assert config.bpe is None
+
+
+def test_the_oldest_checkpoints_name_no_task() -> None:
+    assert config_from_args({"arch": "toy_model", "source_lang": "de"})["task"]["_name"] == "translation"

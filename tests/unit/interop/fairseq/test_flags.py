@@ -1,0 +1,154 @@
+"""fairseq's flags: spellings, abbreviations, lists, switches, and mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqkit.config.root import merge_given, root_from_dict
+from seqkit.errors import ConfigError
+from seqkit.interop.fairseq.flags import COMMANDS, to_root_config, translate
+from tests.unit.config.fakes import PLAIN_DICT
+
+pytestmark = pytest.mark.usefixtures("toys")
+
+PLAIN = ["--criterion", "toy_criterion", "--lr-scheduler", "toy_schedule", "--scoring", "toy_score"]
+TOY = ["--task", "toy_task", "--arch", "toy_model", "--optimizer", "toy_optimizer", *PLAIN]
+
+
+def train(*flags: str) -> dict[str, Any]:
+    return translate("train", [*TOY, *flags])
+
+
+def test_a_training_command() -> None:
+    argv = [*TOY, "data-bin", "-s", "de", "--lr", "5e-4,1e-4", "--toy-betas", "(0.9, 0.98)", "--max-tokens=4096"]
+    config = to_root_config(
+        "train", [*argv, "--update-freq", "4,8", "--fp16", "--weight-decay", "0.01", "--width", "3"]
+    )
+    assert config.task.data == "data-bin"  # type: ignore[union-attr]
+    assert config.task.source_lang == "de"  # type: ignore[union-attr]
+    assert config.optimization.lr == [5e-4, 1e-4]
+    assert config.optimizer.lr == [5e-4, 1e-4]  # type: ignore[union-attr]
+    assert config.optimizer.toy_betas == [0.9, 0.98]  # type: ignore[union-attr]
+    assert config.optimizer.weight_decay == 0.01  # type: ignore[union-attr]
+    assert config.optimization.update_freq == [4, 8]
+    assert (config.dataset.max_tokens, config.dataset.max_tokens_valid) == (4096, 4096)
+    assert config.common.fp16 is True
+    assert config.model.width == 3  # type: ignore[union-attr]
+
+
+def test_nothing_is_given_but_what_the_flags_say() -> None:
+    assert train() == {
+        "task": {"_name": "toy_task"},
+        "model": {"_name": "toy_model"},
+        "criterion": {"_name": "toy_criterion"},
+        "optimizer": {"_name": "toy_optimizer"},
+        "lr_scheduler": {"_name": "toy_schedule"},
+        "scoring": {"_name": "toy_score"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "section", "expected"),
+    [
+        (["--max-sentences", "8"], "dataset", {"batch_size": "8"}),
+        (["--save_dir", "x"], "checkpoint", {"save_dir": "x"}),
+        (["--save-d", "x"], "checkpoint", {"save_dir": "x"}),
+        (["--stop-min-lr", "-1"], "optimization", {"stop_min_lr": "-1"}),
+        (["--combine-val"], "dataset", {"combine_valid_subsets": True}),
+        (["--no-save"], "checkpoint", {"no_save": True}),
+        (["--left-pad-source"], "task", {"_name": "toy_task", "left_pad_source": False}),
+        (["--left-pad-source", "False"], "task", {"_name": "toy_task", "left_pad_source": False}),
+        (["--left-pad-source", "True", "dir"], "task", {"_name": "toy_task", "left_pad_source": True, "data": "dir"}),
+        (["--fp16", "dir"], "task", {"_name": "toy_task", "data": "dir"}),
+        (["-sde"], "task", {"_name": "toy_task", "source_lang": "de"}),
+        (["--", "--odd-dir"], "task", {"_name": "toy_task", "data": "--odd-dir"}),
+        (["--max-source-positions", "9"], "task", {"_name": "toy_task", "max_source_positions": "9"}),
+        (["--bpe", "toy_bpe", "--toy-codes"], "bpe", {"_name": "toy_bpe", "toy_codes": "built-in"}),
+        (["--bpe", "toy_bpe", "--toy-codes", "f"], "bpe", {"_name": "toy_bpe", "toy_codes": "f"}),
+        (["--toy-b", "0.9,0.98"], "optimizer", {"_name": "toy_optimizer", "toy_betas": "0.9,0.98"}),
+    ],
+)
+def test_spellings(flags: list[str], section: str, expected: dict[str, Any]) -> None:
+    assert train(*flags)[section] == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--remove-bpe"], {"post_process": "subword_nmt"}),
+        (["--remove-bpe=@@ "], {"post_process": "@@ "}),
+        (["--post-process", "sentencepiece"], {"post_process": "sentencepiece"}),
+    ],
+)
+def test_flags_with_a_value_that_may_be_left_out(flags: list[str], expected: dict[str, Any]) -> None:
+    assert translate("generate", ["--path", "x.pt", *flags])["common_eval"] == {"path": "x.pt", **expected}
+
+
+def test_a_decoding_command_gives_only_what_goes_over_the_checkpoints_config() -> None:
+    given = translate("generate", ["dir", "--task", "toy_task", "-s", "de", "--path", "x.pt", "--beam", "3"])
+    merged = merge_given({"task": {"_name": "toy_task", "data": "old", "max_source_positions": 5}}, given)
+    config = root_from_dict({**PLAIN_DICT, **merged})
+    assert config.generation.beam == 3
+    assert config.task.data == "dir"  # type: ignore[union-attr]
+    assert config.task.max_source_positions == 5  # type: ignore[union-attr]
+    assert translate("validate", ["dir", "--path", "x.pt"]) == {
+        "task": {"data": "dir"},
+        "common_eval": {"path": "x.pt"},
+    }
+
+
+def test_a_decoding_command_as_a_root_config_keeps_the_rest_as_given() -> None:
+    config = to_root_config("validate", ["dir", "--path", "x.pt"])
+    assert config.task is None
+    assert config.given["task"] == {"data": "dir"}
+    assert config.common_eval.path == "x.pt"
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        train("--max-tokns", "5", "--max-tok", "5", "--save-dir", "--beam", "3", "a", "b", "-z")
+    assert error.value.problems == [
+        "unknown flag --max-tokns; did you mean '--max-tokens' or '--max-tokens-valid' or '--max-epoch'?",
+        "ambiguous flag --max-tok: it could be --max-tokens, --max-tokens-valid",
+        "--save-dir expects a value",
+        "unknown flag --beam",
+        "unknown flag -z",
+        "unexpected 'b': there is one positional argument, the data folder",
+    ]
+
+
+def test_unknown_components_are_told_before_flags_that_may_be_theirs() -> None:
+    with pytest.raises(ConfigError) as error:
+        translate("train", [*PLAIN, "--task", "toy_tsk", "--arch", "toy_modl", "--some-flag", "1"])
+    assert error.value.problems == [
+        "--task: unknown task 'toy_tsk'; did you mean 'toy_task'?",
+        "--arch: unknown model 'toy_modl'; did you mean 'toy_model'?",
+    ]
+
+
+def test_training_needs_its_components() -> None:
+    with pytest.raises(ConfigError, match="no optimizer is chosen"):
+        to_root_config("train", ["--task", "toy_task", "dir", "--arch", "toy_model", *PLAIN])
+
+
+def test_the_users_plugins_may_define_what_the_flags_choose(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins_of_flags_test"
+    folder.mkdir()
+    (folder / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom seqkit.config.base import Config, option\n"
+        "from seqkit.registry import registry\n"
+        "@dataclass\nclass MineConfig(Config):\n    mine_strength: int = option(3, 'strength')\n"
+        "@registry('tokenizer').register('mine_of_flags', config=MineConfig)\nclass Mine:\n    pass\n"
+    )
+    given = train("--user-dir", str(folder), "--tokenizer", "mine_of_flags", "--mine-strength", "4")
+    assert given["tokenizer"] == {"_name": "mine_of_flags", "mine_strength": "4"}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_takes_the_common_flags(command: str) -> None:
+    given = translate(command, ["--cpu", "--num-workers", "0"])
+    assert given["common"] == {"cpu": True}
+    assert given["dataset"] == {"num_workers": "0"}
