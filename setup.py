@@ -34,6 +34,7 @@ setup(
         "tensorboardX>=2.6",
         "torch>=2.6",
         "tqdm>=4.66",
+        "typing-extensions>=4.10",
     ],
     extras_require={
         "plot": ["matplotlib>=3.8"],
@@ -53,7 +54,7 @@ setup(
         ],
     },
     entry_points={
-        "console_scripts": [f"seqkit-{command} = seqkit_cli.{command}:cli_main" for command in COMMANDS],
+        "console_scripts": [f"seqkit-{command} = seqkit_cli.{command}:main" for command in COMMANDS],
     },
     zip_safe=False,
 )

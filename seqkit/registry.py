@@ -16,7 +16,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -74,7 +74,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _entry_points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=f"seqkit.{self.kind}")}
+        return {point.name: point for point in _installed_entry_points().select(group=f"seqkit.{self.kind}")}
 
     def names(self) -> list[str]:
         """All names that can be asked for, sorted. Imports nothing."""
@@ -124,6 +124,15 @@ class Registry(Generic[T]):
     def unregister(self, name: str) -> None:
         """Forget a component (for tests and notebooks that define one twice)."""
         self._components.pop(name, None)
+
+
+@cache
+def _installed_entry_points() -> Any:
+    """The entry points of all installed packages, read once: it takes a look into every package's metadata.
+
+    (Its type differs between Python 3.10 and later ones; all have `select(group=...)`.)
+    """
+    return entry_points()
 
 
 _PACKAGES = {

@@ -221,7 +221,7 @@ def time_of_day(random: Random) -> Value:
     if random.random() < 0.04:
         return random.choice([Value("noon", "12:00"), Value("midnight", "00:00")])
     if random.random() < 0.12:
-        hour, minute = random.randint(13, 23), random.choice([0, *range(10, 60)])
+        hour, minute = random.randint(13, 23), random.choice([0, *[random.randint(10, 59)] * 3])
         spoken = f"{cardinal(hour)} {'hundred' if minute == 0 else cardinal(minute)}"
         return Value(spoken + random.choice(["", " hours"] if minute == 0 else [""]), f"{hour}:{minute:02}")
     part = random.choice(["", "", "", "", *_HOURS_OF])

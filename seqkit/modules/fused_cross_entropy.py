@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CACHED_ELEMENTS = 2**21
+_CACHED_ELEMENTS = 2**22
 """Elements of a chunk on a CPU: some megabytes, which stay in its cache from one pass to the next."""
 _DEVICE_ELEMENTS = 2**25
 """Elements of a chunk elsewhere: enough to keep an accelerator busy, little enough to bound its memory."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
@@ -83,11 +83,14 @@ def test_entry_points_are_components(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         "@PLUGGED.register('from_elsewhere', config=Config)\nclass Elsewhere:\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    points = [
-        EntryPoint("from_elsewhere", "plugin_of_test", "seqkit.gadget"),
-        EntryPoint("idle", "json", "seqkit.gadget"),
-    ]
-    monkeypatch.setattr(seqkit.registry, "entry_points", lambda group: points if group == "seqkit.gadget" else [])
+    points = EntryPoints(
+        [
+            EntryPoint("from_elsewhere", "plugin_of_test", "seqkit.gadget"),
+            EntryPoint("idle", "json", "seqkit.gadget"),
+            EntryPoint("other", "json", "seqkit.model"),
+        ]
+    )
+    monkeypatch.setattr(seqkit.registry, "_installed_entry_points", lambda: points)
     assert PLUGGED.names() == ["from_elsewhere", "idle"]
     assert PLUGGED.get("from_elsewhere").cls.__name__ == "Elsewhere"
     with pytest.raises(SeqkitError, match="importing gadget 'idle' did not register that name"):

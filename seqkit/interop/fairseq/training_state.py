@@ -63,7 +63,7 @@ def _distinct(model: Mapping[str, Tensor]) -> list[str]:
         last = name.rsplit(".", 1)[-1]
         if last in ("version", "_float_tensor", "running_mean", "running_var", "num_batches_tracked"):
             continue
-        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape))
+        place = (tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()), tuple(tensor.shape))
         if place not in seen:
             seen.add(place)
             names.append(name)

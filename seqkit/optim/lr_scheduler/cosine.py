@@ -22,13 +22,11 @@ class CosineConfig(Config):
 
     warmup_updates: int = option(0, "updates over which the rate rises linearly to its peak", low=0)
     warmup_init_lr: float = option(-1.0, "rate of the first update; below 0: min_lr")
-    lr: list[float] = option([0.25], "the peak rate", follows="optimization.lr", flags=("--lr",))
+    lr: list[float] = option([0.25], "the peak rate", follows="optimization.lr")
     min_lr: float = option(0.0, "rate at the end of a period", low=0.0)
     t_mult: float = option(1.0, "each period is this many times as long as the one before", low=1.0)
     lr_period_updates: float = option(-1.0, "updates of the first period; below 0: all updates after warm-up")
-    lr_shrink: float = option(
-        0.1, "peak and end rate are multiplied by this at every restart", low=0.0, flags=("--lr-shrink", "--ls")
-    )
+    lr_shrink: float = option(0.1, "peak and end rate are multiplied by this at every restart", low=0.0)
     max_update: int = option(0, "updates of the whole run", low=0, follows="optimization.max_update")
 
 

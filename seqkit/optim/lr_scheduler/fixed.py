@@ -19,10 +19,8 @@ from seqkit.optim.lr_scheduler.base import LRScheduler, register_lr_scheduler
 class FixedConfig(Config):
     """Options of `Fixed`."""
 
-    force_anneal: int | None = option(
-        None, "epoch from which the rate shrinks at every epoch", low=0, flags=("--force-anneal", "--fa")
-    )
-    lr_shrink: float = option(0.1, "factor by which it shrinks", low=0.0, flags=("--lr-shrink", "--ls"))
+    force_anneal: int | None = option(None, "epoch from which the rate shrinks at every epoch", low=0)
+    lr_shrink: float = option(0.1, "factor by which it shrinks", low=0.0)
     warmup_updates: int = option(0, "updates over which the rate rises linearly to its value", low=0)
     lr: list[float] = option([0.25], "learning rate of each epoch; the last serves the rest", follows="optimization.lr")
 

@@ -20,12 +20,7 @@ class PolynomialDecayConfig(Config):
     """Options of `PolynomialDecay`."""
 
     warmup_updates: int = option(0, "updates over which the rate rises linearly from 0 to its peak", low=0)
-    force_anneal: int | None = option(
-        None,
-        "epoch from which the peak is no longer taken from optimization.lr",
-        low=0,
-        flags=("--force-anneal", "--fa"),
-    )
+    force_anneal: int | None = option(None, "epoch from which the peak is no longer taken from optimization.lr", low=0)
     end_learning_rate: float = option(0.0, "rate at the end", low=0.0)
     power: float = option(1.0, "exponent of the decay; 1 is linear", low=0.0)
     total_num_update: float = option(

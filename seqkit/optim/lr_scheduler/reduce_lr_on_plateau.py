@@ -23,7 +23,7 @@ SMALLEST_CHANGE = 1e-8
 class ReduceLROnPlateauConfig(Config):
     """Options of `ReduceLROnPlateau`."""
 
-    lr_shrink: float = option(0.1, "factor by which the rate shrinks", low=0.0, flags=("--lr-shrink", "--ls"))
+    lr_shrink: float = option(0.1, "factor by which the rate shrinks", low=0.0)
     lr_threshold: float = option(1e-4, "relative improvement below which a figure counts as no better", low=0.0)
     lr_patience: int = option(0, "epochs without improvement that are let pass", low=0)
     warmup_updates: int = option(0, "updates over which the rate rises linearly to its value", low=0)

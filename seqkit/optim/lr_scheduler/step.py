@@ -20,7 +20,7 @@ class StepConfig(Config):
 
     warmup_updates: int = option(0, "updates over which the rate rises linearly to its peak", low=0)
     warmup_init_lr: float = option(-1.0, "rate of the first update; below 0: min_lr")
-    lr: list[float] = option([0.25], "the peak rate", follows="optimization.lr", flags=("--lr",))
+    lr: list[float] = option([0.25], "the peak rate", follows="optimization.lr")
     min_lr: float = option(0.0, "smallest rate", low=0.0)
     lr_deacy_period: int = option(25000, "updates from one decay to the next", low=1)
     lr_decay: float = option(0.5, "factor of each decay", low=0.0)

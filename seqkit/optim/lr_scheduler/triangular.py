@@ -21,9 +21,7 @@ class TriangularConfig(Config):
 
     max_lr: float = option(MISSING, "rate at the peak", low=0.0)
     lr_period_updates: float = option(5000.0, "updates of one cycle, up and down", low=2.0)
-    lr_shrink: float = option(
-        0.1, "the peak is multiplied by this at every cycle", low=0.0, flags=("--lr-shrink", "--ls")
-    )
+    lr_shrink: float = option(0.1, "the peak is multiplied by this at every cycle", low=0.0)
     shrink_min: bool = option(False, "the rate at the foot shrinks as well")
     lr: list[float] = option([0.25], "rate at the foot", follows="optimization.lr")
 

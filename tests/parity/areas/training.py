@@ -53,7 +53,7 @@ def run(case: Case) -> None:
     assert not unknown, f"parts of the case that no one reads: {sorted(unknown)}"
     argv = next(list(value) for key, value in case.spec.items() if key.startswith("flags"))
     _require_built(case, argv)
-    with _inside(case.area_folder):
+    with _inside(case.area_folder), _one_thread():
         {"train": _run_training, "save_policy": _run_policy, "validate": _run_validation}[kind](case, argv)
 
 
@@ -73,6 +73,17 @@ def _inside(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The recorded models are so small that threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 # training

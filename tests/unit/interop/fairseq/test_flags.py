@@ -109,12 +109,12 @@ def test_a_decoding_command_as_a_root_config_keeps_the_rest_as_given() -> None:
 
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as error:
-        train("--max-tokns", "5", "--max-tok", "5", "--save-dir", "--beam", "3", "a", "b", "-z")
+        train("--max-tokns", "5", "--max-tok", "5", "--save-dir", "--qqqqqq", "3", "a", "b", "-z")
     assert error.value.problems == [
         "unknown flag --max-tokns; did you mean '--max-tokens' or '--max-tokens-valid' or '--max-epoch'?",
         "ambiguous flag --max-tok: it could be --max-tokens, --max-tokens-valid",
         "--save-dir expects a value",
-        "unknown flag --beam",
+        "unknown flag --qqqqqq",
         "unknown flag -z",
         "unexpected 'b': there is one positional argument, the data folder",
     ]

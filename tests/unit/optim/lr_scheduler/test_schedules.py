@@ -27,6 +27,7 @@ def test_names():
         "fixed",
         "inverse_sqrt",
         "manual",
+        "pass_through",
         "polynomial_decay",
         "reduce_lr_on_plateau",
         "step",
@@ -127,6 +128,14 @@ def test_manual():
     assert [scheduler.step_begin_epoch(epoch) for epoch in (1, 2, 3, 4, 9)] == [0.7, 0.3, 0.3, 0.1, 0.1]
     assert rates(scheduler, [29, 30]) == [0.1, 0.05]
     assert make("manual", lr=[0.7], update2lr="{'1': 0.2}").lr == 0.2
+
+
+def test_pass_through_leaves_each_groups_rate():
+    params = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": params[:1], "lr": 0.3}, {"params": params[1:]}], lr=0.1)
+    scheduler = make("pass_through", optimizer)
+    assert [scheduler.step_begin_epoch(1), scheduler.step_update(5), scheduler.step(1, 2.0)] == [0.3] * 3
+    assert [group["lr"] for group in optimizer.param_groups] == [0.3, 0.1]
 
 
 def test_reduce_on_plateau():
