@@ -50,17 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(config: RootConfig) -> int:
     """Train as the config says."""
     from omegaconf import OmegaConf
+    from torch.autograd.profiler import emit_nvtx
 
-    from seqkit.config.validate import to_dict
     from seqkit.training.build import build_trainer
     from seqkit.training.interrupt import StopRequest
     from seqkit.training.step import DivergedError
 
-    logger.info("config:\n%s", OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
+    logger.info("config (--cfg job prints the whole of it):\n%s", OmegaConf.to_yaml(OmegaConf.create(config.given)))
     try:
         with StopRequest() as stop:
             trainer = build_trainer(config, read=lambda path: _open(path, config), stop=stop)
-            trainer.train()
+            with emit_nvtx(enabled=config.common.profile):  # type: ignore[no-untyped-call]
+                trainer.train()
     except DivergedError as error:
         print(f"seqkit-train: error: {error}", file=sys.stderr)
         return 0 if config.common.suppress_crashes else error.exit_code

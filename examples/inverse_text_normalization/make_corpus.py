@@ -31,11 +31,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Example:
-    """One sentence pair, the carrier it was made of, and its values with their kinds."""
+    """One sentence pair, the carriers it was made of, and its values with their kinds."""
 
     spoken: str
     written: str
-    carrier: str
+    carriers: tuple[str, ...]
     values: tuple[tuple[str, Value], ...]
 
 
@@ -388,202 +388,183 @@ FILLERS: dict[str, Callable[[Random], Value]] = {
     "places": _words("houses,trees,shops,rooms,gardens"),
     "spell": _words("minutes,hours,days,weeks,months,years"),
     "building": _words("bridge,castle,station,hospital,school,tower,theatre,church,factory,hotel"),
-    "dry": _words("flour,sand,rice,steel,salt,sugar,paper,milk,oil,water"),
+    "stuff": _words("flour,sand,rice,steel,salt,sugar,paper,milk,oil,water"),
     "figure": _words("rent,price,budget,profit,bill,fee,debt,salary,tax,prize"),
     "rate": _words("inflation,turnout,unemployment,demand,output,traffic,growth,the share of women"),
 }
 
 # Carriers -------------------------------------------------------------------------------------------------------------
 
-CARRIERS: dict[str, tuple[str, ...]] = {
-    "appointments": (
-        "the {event} is on {date} at {time}",
-        "the {event} was moved to {date}",
-        "the {event} starts at {time} on {date}",
-        "please come to the {event} at {time}",
-        "{person} will arrive on {date} before {time}",
-        "we meet {person} at {time}",
-        "the {event} with {person} ends at {time}",
-        "the {event} runs from {time} until {time}",
-        "the {shop} opens at {time} and closes at {time}",
-        "the train to {city} leaves at {time}",
-        "the flight from {city} lands at {time} on {date}",
-        "call {person} before {time}",
-        "there is a {event} in {city} on {date}",
-        "our next {event} begins at {time}",
-        "from {date} until {date} the {shop} is closed",
-        "is the {event} on {date} or on {date}",
-        "on {date} the {shop} opens at {time}",
-    ),
-    "dates": (
-        "{person} was born on {date}",
-        "the contract ends on {date}",
-        "the letter is dated {date}",
-        "{person} moved to {city} on {date}",
-        "the {building} was opened on {date}",
-        "we have heard nothing from {person} since {date}",
-        "payment is due by {date}",
-        "the photo of {date} shows {person} and the {building}",
-    ),
-    "years": (
-        "the {building} was built in {year}",
-        "in {year} {person} moved to {city}",
-        "{person} lived in {city} from {period}",
-        "the {building} burned down in {year}",
-        "in the {decade} the {building} was a {shop}",
-        "{city} has changed since {year}",
-        "the {item} dates from the {decade}",
-        "by {year} there were {large} {places} in {city}",
-        "music of the {decade} is popular again",
-        "from {period} the {building} was closed",
-    ),
-    "money": (
-        "the {item} costs {money}",
-        "{person} paid {money} for the {item}",
-        "the {figure} is {money} a month",
-        "the {figure} rose by {money}",
-        "we sold the {item} for {money} on {date}",
-        "a {item} for {money} is too expensive",
-        "the {building} cost {money} to build",
-        "{person} owes me {money}",
-        "they gave {money} to the {building}",
-        "the {figure} fell by {percent} to {money}",
-        "entry to the {shop} is {money}",
-        "in {year} the {figure} was {money}",
-    ),
-    "counts": (
-        "there were {number} {people} at the {event}",
-        "{large} {people} came to the {event}",
-        "the {shop} has {large} {goods}",
-        "{person} waited for {number} {spell}",
-        "we need {number} {goods} and {number} {goods}",
-        "more than {large} {goods} were sold in {year}",
-        "the {event} takes {number} {spell}",
-        "it took {person} {number} {spell} to write {number} {texts}",
-        "about {number} {goods} are missing",
-        "the {building} has {number} rooms",
-        "{large} {people} live in the {places} of {city}",
-    ),
-    "ordinals": (
-        "the {shop} is on the {nth} floor",
-        "{person} finished in {nth} place",
-        "this is the {nth} {event} in {city}",
-        "it was the {nth} time that {person} came to {city}",
-        "the {nth} birthday of {person} is on {date}",
-        "turn left at the {nth} {building}",
-        "the {nth} of the {number} {goods} is missing",
-    ),
-    "percentages": (
-        "{rate} rose by {percent} in {year}",
-        "{rate} fell from {percent} to {percent}",
-        "{percent} of the {people} came from {city}",
-        "about {percent} of the {figure} is paid",
-        "the bank pays {percent} a year",
-        "{rate} is at {percent}",
-        "only {percent} of the {goods} were sold by {date}",
-    ),
-    "measures": (
-        "the {building} is {distance} from the {shop}",
-        "add {amount} of {dry}",
-        "we bought {amount} of {dry} for {money}",
-        "the {item} weighs {weight}",
-        "keep the {dry} at {warmth}",
-        "it was {warmth} in {city} at {time}",
-        "the limit is {speed}",
-        "{person} drove {distance} to {city}",
-        "the {item} is {length} long",
-        "the garden has {area}",
-        "the lamp needs {power}",
-        "the file has {memory}",
-        "the value is {decimal} and not {decimal}",
-        "divide it by {decimal}",
-    ),
-    "ranges": (
-        "read pages {range} before the {event}",
-        "the {event} takes {range} {spell}",
-        "it is for children of {range} years",
-        "we expect {range} {people} at the {event}",
-        "chapters {range} are about {city}",
-        "delivery takes {range} days and costs {money}",
-    ),
-    "telephone": (
-        "call me on {phone}",
-        "{person} can be reached on {phone}",
-        "the number of the {shop} is {phone}",
-        "please ring {phone} before {time}",
-        "the code of the door is {code}",
-        "your booking number is {code}",
-        "type {code} and press enter",
-        "if you have questions ring {phone}",
-        "the code was changed from {code} to {code}",
-    ),
-    "addresses": (
-        "{person} lives at {address}",
-        "send the {item} to {address} in {city}",
-        "the {shop} is at {address}",
-        "we meet at {address} at {time}",
-        "the {shop} was moved to {address} in {year}",
-        "my address is {address}",
-        "there was a fire at {address} on {date}",
-        "from {address} to {address} it is not far",
-    ),
-    "plain": (
-        "{person} is in {city}",
-        "the {shop} in {city} is closed",
-        "{person} bought a {item} at the {shop}",
-        "where is the {building}",
-        "please send the {item} to {person}",
-        "we have questions about the {event}",
-    ),
-}
-"""Phrasings of training and validation."""
+_WHEN = "on {date} | at {time}"
+_PAST = "in {year} | on {date} | in {city}"
+_THEN = "in {year} | in the {decade} | in {city}"
 
-HELD_OUT_CARRIERS: dict[str, tuple[str, ...]] = {
-    "appointments": (
-        "on {date} at {time} there is a {event} in {city}",
-        "the {event} in {city} begins at {time}",
-        "the train from {city} leaves at {time} on {date}",
-        "{person} will be at the {shop} until {time}",
-    ),
-    "dates": ("on {date} {person} bought the {item}", "the letter of {date} is missing"),
-    "years": (
-        "the {shop} was opened in {year}",
-        "from {period} there was a {building} in {city}",
-        "{person} was popular in the {decade}",
-    ),
-    "money": (
-        "we paid {money} for a {item} in {city}",
-        "the {figure} is due and it is {money}",
-        "in {year} the {figure} rose by {money}",
-    ),
-    "counts": ("{person} sold {number} {goods} in {number} {spell}", "there are {large} {goods} in the {building}"),
-    "ordinals": ("the {nth} {building} is on the left", "{person} lives on the {nth} floor"),
-    "percentages": (
-        "in {city} {rate} rose from {percent} to {percent}",
-        "{percent} of the {dry} is missing",
-    ),
-    "measures": (
-        "the {shop} sold {amount} of {dry} in {year}",
-        "it is {distance} from {city} to the {building}",
-        "it was {warmth} on {date}",
-        "the value was changed to {decimal}",
-    ),
-    "ranges": ("about {range} {people} were missing", "read chapters {range} by {date}"),
-    "telephone": (
-        "the {shop} can be reached on {phone}",
-        "my number is {phone}",
-        "the door of the {building} opens if you type {code}",
-    ),
-    "addresses": ("please come to {address} at {time}", "{person} moved from {address} to {address}"),
-    "plain": ("{person} lived in {city}", "the letter is about the {building}"),
-}
-"""Phrasings that only the test has. Each of their words is in some phrasing of the training."""
-
-OPENINGS = ("i think ", "please note that ", "we were told that ", "yes ", "so ", "as i said ")
-CLOSINGS = (" thank you", " as usual", " if possible", " i hope", " in any case")
-_NO_STATEMENT = ("please", "call", "is", "turn", "add", "keep", "divide", "read", "type", "if", "send", "where")
+CLAUSES: tuple[tuple[str, str], ...] = (
+    # appointments and dates
+    ("the {event} starts", f"{_WHEN} | in {{city}} | with {{person}} | at {{address}}"),
+    ("the {event} ends", f"{_WHEN} | in {{city}} | with {{person}}"),
+    ("the {event} takes place", f"{_WHEN} | in {{city}} | at {{address}} | on the {{nth}} floor"),
+    ("our next {event} begins", f"{_WHEN} | in {{city}} | at the {{shop}}"),
+    ("there is a {event}", f"{_WHEN} | in {{city}} | with {{person}} | at the {{shop}} | for {{money}}"),
+    ("the {event} was moved", "to {date} | from {time} | to the {shop} | with {person}"),
+    ("the {event} is", f"{_WHEN} | in {{city}} | at {{address}}"),
+    ("we meet {person}", f"{_WHEN} | in {{city}} | at {{address}} | near the {{building}}"),
+    ("{person} will arrive", f"{_WHEN} | in {{city}} | with {{number}} {{people}}"),
+    ("please come", f"to the {{event}} | {_WHEN} | to {{address}} | with {{person}}"),
+    ("the {shop} opens", f"{_WHEN} | in {{city}} | for {{number}} {{people}}"),
+    ("the {shop} is closed", "until {time} | on {date} | from {period} | in {city}"),
+    ("the train to {city} leaves", f"{_WHEN} | without {{person}} | from {{city}}"),
+    ("the flight from {city} lands", f"{_WHEN} | in {{city}} | with {{number}} {{people}}"),
+    ("call {person}", "before {time} | on {date} | on {phone}"),
+    ("{person} was born", "on {date} | in {city} | in {year} | at {time}"),
+    ("the contract ends", "on {date} | after {number} {spell} | with {person}"),
+    ("the letter is dated {date}", ""),
+    ("we have heard nothing from {person}", "since {date} | for {number} {spell} | since {year}"),
+    ("payment is due", "by {date} | after {range} days | at the {shop}"),
+    # years
+    ("the {building} was built", f"{_THEN} | by {{person}} | for {{money}}"),
+    ("the {building} was opened", f"{_PAST} | by {{person}} | with a {{event}}"),
+    ("the {building} burned down", f"{_PAST} | at {{time}}"),
+    ("the {building} was a {shop}", f"{_THEN} | from {{period}}"),
+    ("{person} lived", "in {city} | from {period} | at {address} | in the {decade} | with {person}"),
+    ("{person} moved", "to {city} | in {year} | on {date} | to {address} | with {number} {goods}"),
+    ("{city} has changed", "since {year} | since the {decade}"),
+    ("the {item} dates", "from {year} | from the {decade}"),
+    ("music of the {decade} is popular again", "in {city} | since {year} | at the {shop}"),
+    ("{person} was popular", _THEN),
+    # money
+    ("the {item} costs {money}", "in {city} | at the {shop} | since {date}"),
+    ("{person} paid {money}", f"for the {{item}} | {_PAST} | at the {{shop}}"),
+    ("{person} bought the {item}", f"for {{money}} | {_PAST} | at the {{shop}}"),
+    ("we sold the {item}", f"for {{money}} | {_PAST} | to {{person}}"),
+    ("the {figure} is {money}", "a month | in {city} | since {year}"),
+    ("the {figure} rose", f"by {{money}} | by {{percent}} | {_PAST}"),
+    ("the {figure} fell", f"to {{money}} | by {{percent}} | {_PAST}"),
+    ("the {building} cost {money}", _THEN),
+    ("{person} owes me {money}", "for the {item} | since {date} | for {amount} of {stuff}"),
+    ("they gave {money}", f"to the {{building}} | {_PAST} | to {{person}}"),
+    ("entry to the {shop} is {money}", "in {city} | after {time} | for {people}"),
+    # counts
+    ("there were {number} {people}", f"at the {{event}} | {_PAST} | at {{time}}"),
+    ("{large} {people} came", f"to the {{event}} | {_PAST} | from {{city}}"),
+    ("the {shop} has {large} {goods}", "in {city} | from {period} | on the {nth} floor"),
+    ("{person} waited", f"for {{number}} {{spell}} | {_PAST} | at the {{shop}} | until {{time}}"),
+    ("we need {number} {goods}", "by {date} | for the {event} | before {time} | for {number} {people}"),
+    ("they sold {large} {goods}", f"{_PAST} | for {{money}}"),
+    ("the {event} takes {number} {spell}", "in {city} | with {person}"),
+    ("{person} wrote {number} {texts}", f"in {{number}} {{spell}} | {_PAST} | about {{city}}"),
+    ("about {number} {goods} are missing", "since {date} | at the {shop} | in {city}"),
+    ("the {building} has {number} rooms", "in {city} | on the {nth} floor"),
+    ("{large} {people} live", "in {city} | near the {building} | in {number} {places}"),
+    # ordinals
+    ("the {shop} is on the {nth} floor", "of the {building} | at {address} | in {city}"),
+    ("{person} finished in {nth} place", f"{_PAST} | after {{number}} {{spell}}"),
+    ("this is the {nth} {event}", "in {city} | since {year} | with {person}"),
+    ("{person} came to {city} for the {nth} time", "in {year} | on {date} | with {person}"),
+    ("turn left", "at the {nth} {building} | after {distance} | before the {building}"),
+    ("the {nth} of the {number} {goods} is missing", "since {date} | at the {shop}"),
+    ("the {nth} {building} is on the left", "after {distance} | in {city}"),
+    # percentages
+    ("{rate} rose", f"by {{percent}} | {_THEN}"),
+    ("{rate} fell", f"from {{percent}} | to {{percent}} | {_THEN}"),
+    ("{percent} of the {people} came", f"from {{city}} | to the {{event}} | {_PAST}"),
+    ("about {percent} of the {figure} is paid", "by {person} | by {date} | in {city}"),
+    ("the bank pays {percent}", "a year | since {date} | in {city}"),
+    ("only {percent} of the {goods} were sold", "by {date} | in {city} | in {year}"),
+    # measures
+    ("the {building} is {distance} away", "from the {shop} | from {city}"),
+    ("add {amount} of {stuff}", "after {number} minutes | at {warmth} | before {time}"),
+    ("we bought {amount} of {stuff}", f"for {{money}} | {_PAST}"),
+    ("the {item} weighs {weight}", "without the {item} | with the {goods}"),
+    ("keep the {stuff}", "at {warmth} | for {number} {spell} | until {time} | until {date}"),
+    ("it was {warmth}", f"in {{city}} | {_WHEN}"),
+    ("the limit is {speed}", "in {city} | near the {building} | after {distance} | since {year}"),
+    ("{person} drove {distance}", f"to {{city}} | {_PAST} | with {{person}} | at {{speed}}"),
+    ("the {item} is {length} long", "without the {item}"),
+    ("the garden has {area}", "near the {building} | in {city}"),
+    ("the lamp needs {power}", "for {number} {spell} | at {warmth}"),
+    ("the file has {memory}", "since {date} | after {number} {spell}"),
+    ("the value is {decimal}", "and not {decimal} | since {date} | in {city}"),
+    ("divide it", "by {decimal} | after {number} {spell}"),
+    # ranges
+    ("read pages {range}", "before the {event} | by {date} | until {time} | about {city}"),
+    ("chapters {range} are", "about {city} | by {person} | from {year}"),
+    ("we expect {range} {people}", f"at the {{event}} | {_WHEN} | from {{city}}"),
+    ("delivery takes {range} days", "to {city} | for {money} | since {date}"),
+    # telephone
+    ("{person} can be reached", "on {phone} | until {time} | at {address} | on {date}"),
+    ("the number of the {shop} is {phone}", "in {city} | since {date}"),
+    ("please ring {phone}", "before {time} | on {date} | after the {event}"),
+    ("the code of the door is {code}", "since {date} | until {time} | at {address}"),
+    ("your booking number is {code}", "for the {event} | for {date}"),
+    ("type {code}", "and press enter | before {time} | at the door"),
+    ("the code was changed", "from {code} | to {code} | on {date} | at {time} | by {person}"),
+    ("my number is {phone}", "in {city} | since {year}"),
+    # addresses
+    ("{person} lives", "at {address} | in {city} | since {year} | with {number} {people}"),
+    ("send the {item}", "to {address} | to {person} | before {date} | with {number} {goods}"),
+    ("the {shop} is at {address}", "in {city} | since {year} | near the {building}"),
+    ("there was a fire", f"at {{address}} | {_WHEN} | in {{city}} | in {{year}}"),
+    ("the {shop} was moved", f"to {{address}} | {_PAST}"),
+    # nothing to convert
+    ("{person} is", "in {city} | with {person} | at the {shop}"),
+    ("where is the {building}", "of {city}"),
+    ("we have questions", "about the {event} | about the {item} | for {person}"),
+)
+"""What a sentence says, and the phrases that may be added (at most three, in any order, one of them in front)."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
+OPENINGS = ("i think ", "please note that ", "we were told that ", "yes ", "so ", "as i said ")
+CLOSINGS = (" thank you", " as usual", " if possible", " i hope", " in any case")
+LINKS = (" but ", " so ", " and ")
+_NO_STATEMENT = ("please", "call", "turn", "add", "keep", "divide", "read", "type", "send", "where")
+_TO_THE_FRONT = (
+    "in {year}",
+    "on {date}",
+    "in {city}",
+    "in the {decade}",
+    "at the {shop}",
+    "from {period}",
+    "since {date}",
+)
+_DATED = ("{year}", "{date}", "{period}", "{decade}")
+
+
+def draw_carrier(random: Random) -> str:
+    """A clause with up to three of its phrases: "in {city} the {event} starts at {time}"."""
+    core, options = random.choice(CLAUSES)
+    phrases = options.split(" | ") if options else []
+    random.shuffle(phrases)
+    chosen: list[str] = []
+    for phrase in phrases[: random.choice([1, 1, 1, 2, 2, 3])]:
+        alike = any(phrase.split()[0] == other.split()[0] or (_dated(phrase) and _dated(other)) for other in chosen)
+        if not alike:
+            chosen.append(phrase)
+    if len(chosen) > 1 and chosen[0] in _TO_THE_FRONT and not _begins_with_number(core) and _is_statement(core):
+        return " ".join([chosen[0], core, *chosen[1:]])
+    return " ".join([core, *chosen])
+
+
+def _dated(phrase: str) -> bool:
+    return phrase.endswith(_DATED)
+
+
+def _begins_with_number(carrier: str) -> bool:
+    slot = _SLOT.match(carrier)
+    return slot is not None and slot.group(1) in NUMERIC
+
+
+def _is_statement(carrier: str) -> bool:
+    return carrier.split()[0] not in _NO_STATEMENT
+
+
+def is_held_out_carrier(carrier: str) -> bool:
+    """Whether a phrasing is one of those that only the test has: a fixed eighth of those with a phrase added."""
+    return carrier not in _BARE and zlib.crc32(carrier.encode()) % HELD_OUT_SHARE == 0
+
+
+_BARE = frozenset(core for core, _ in CLAUSES)
+
 _NUMBER_WORDS = frozenset(
     [
         *ONES,
@@ -605,44 +586,64 @@ def is_held_out(kind: str, value: Value) -> bool:
     return is_composed(value) and zlib.crc32(f"{kind}:{value.written}".encode()) % HELD_OUT_SHARE == 0
 
 
-def make_example(random: Random, carriers: dict[str, tuple[str, ...]], *, test: bool) -> Example:
-    """One sentence pair. In the test every composed value is a held-out one; elsewhere none is."""
-    carrier = random.choice(carriers[random.choice(list(carriers))])
-    values: list[tuple[str, Value]] = []
+def make_example(random: Random, *, test: bool) -> Example:
+    """One sentence pair. In the test every carrier and composed value is a held-out one; elsewhere none is."""
+    carriers = [_carrier(random, test) for _ in range(random.choice([1, 1, 1, 1, 1, 1, 2]))]
+    statement = all(_is_statement(carrier) for carrier in carriers)
+    if not statement:
+        carriers = carriers[:1]
+    # "in two thousand and ninety people came" could be read in two ways
+    link = random.choice(LINKS[:2] if _begins_with_number(carriers[-1]) else LINKS)
+    opening = random.choice(OPENINGS) if statement and random.random() < 0.4 else ""
+    closing = random.choice(CLOSINGS if statement else CLOSINGS[:1]) if random.random() < 0.3 else ""
+    template = f"{opening}{link.join(carriers)}{closing}"
+    slots = _SLOT.findall(template)
+    values = [_value(random, kind, test) for kind in slots]
+    spoken, written = template, template
+    for kind, value in zip(slots, values, strict=True):
+        spoken = spoken.replace(f"{{{kind}}}", value.spoken, 1)
+        written = written.replace(f"{{{kind}}}", value.written, 1)
+    numeric = tuple((kind, value) for kind, value in zip(slots, values, strict=True) if kind in NUMERIC)
+    return Example(spoken, written, tuple(carriers), numeric)
 
-    def fill(match: re.Match[str]) -> str:
-        kind = match.group(1)
-        if kind in FILLERS:
-            value = FILLERS[kind](random)
-        else:
-            value = NUMERIC[kind](random)
-            while is_composed(value) and is_held_out(kind, value) != test:
-                value = NUMERIC[kind](random)
-            values.append((kind, value))
-        filled.append(value)
-        return value.spoken
 
-    filled: list[Value] = []
-    spoken = _SLOT.sub(fill, carrier)
-    written_values = iter(filled)
-    written = _SLOT.sub(lambda _: next(written_values).written, carrier)
-    statement = carrier.split()[0] not in _NO_STATEMENT
-    opening = random.choice(OPENINGS) if statement and random.random() < 0.5 else ""
-    closing = random.choice(CLOSINGS if statement else CLOSINGS[:1]) if random.random() < 0.4 else ""
-    return Example(f"{opening}{spoken}{closing}", f"{opening}{written}{closing}", carrier, tuple(values))
+def _carrier(random: Random, test: bool) -> str:
+    while True:
+        carrier = draw_carrier(random)
+        if is_held_out_carrier(carrier) == test:
+            return carrier
+
+
+def _value(random: Random, kind: str, test: bool) -> Value:
+    if kind in FILLERS:
+        return FILLERS[kind](random)
+    while True:
+        value = NUMERIC[kind](random)
+        if not is_composed(value) or is_held_out(kind, value) == test:
+            return value
 
 
 def make_corpus(seed: int, sizes: dict[str, int]) -> dict[str, list[Example]]:
-    """All splits; no spoken sentence occurs twice, in one split or in two."""
+    """All splits; no spoken sentence occurs twice, and no composed value of the test is in another split.
+
+    Args:
+        seed: of all that is drawn.
+        sizes: sentences of each split, in the order in which they are made; `"test"` must be the last.
+    """
     seen: set[str] = set()
+    known: set[tuple[str, str]] = set()
 
     def split(name: str, size: int) -> Iterator[Example]:
         random = Random(f"{seed} {name}")
-        carriers = HELD_OUT_CARRIERS if name == "test" else CARRIERS
         while size:
-            example = make_example(random, carriers, test=name == "test")
+            example = make_example(random, test=name == "test")
+            if name == "test" and any(
+                is_composed(value) and (kind, value.written) in known for kind, value in example.values
+            ):
+                continue  # a value that can be said in one word too ("ten p m", "twenty two hundred")
             if example.spoken not in seen:
                 seen.add(example.spoken)
+                known.update((kind, value.written) for kind, value in example.values if name != "test")
                 size -= 1
                 yield example
 

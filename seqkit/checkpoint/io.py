@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import pickle
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -172,7 +171,9 @@ def _load(path: Path, *, verify: bool, any_format: bool = False) -> dict[str, An
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=not verify)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file makes torch's reader fail in any way
         raise CheckpointError(f"{path} is damaged or not a seqkit checkpoint: {_first_line(error)}") from error
     if not isinstance(content, dict) or (content.get("format") != FORMAT and not any_format):
         found = content.get("format") if isinstance(content, dict) else None

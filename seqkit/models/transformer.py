@@ -53,8 +53,15 @@ class TransformerConfig(Config):
         None, "which encoder layers of a deeper checkpoint to keep, e.g. '0,2,4'; the others are pruned"
     )
     decoder_embed_path: str | None = option(None, "text file of pretrained target word vectors")
-    decoder_embed_dim: int = option(512, "width of the decoder", low=1)
-    decoder_ffn_embed_dim: int = option(2048, "width between the decoder's two feed-forward maps", low=1)
+    decoder_embed_dim: int = option(
+        512, "width of the decoder; the encoder's unless given", low=1, follows="model.encoder_embed_dim"
+    )
+    decoder_ffn_embed_dim: int = option(
+        2048,
+        "width between the decoder's two feed-forward maps; the encoder's unless given",
+        low=1,
+        follows="model.encoder_ffn_embed_dim",
+    )
     decoder_layers: int = option(6, "number of decoder layers", low=1)
     decoder_attention_heads: int = option(8, "attention heads of the decoder; must divide its width", low=1)
     decoder_normalize_before: bool = option(False, "layer norm at the entry of each decoder sublayer (pre-norm)")

@@ -348,13 +348,17 @@ def report_data(subset: str, dataset: SequenceDataset) -> None:
 def report_batches(config: RootConfig, epochs: EpochBatchIterator, device: torch.device, precision: Precision) -> None:
     """Log how training goes over its data, and on what."""
     where = f"GPU {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "CPU"
+    used = sum(len(batch) for batch in epochs.frozen_batches)
     logger.info(
-        "%s in %s; %s batches an epoch (max_tokens=%s, batch_size=%s, update_freq=%s); %s sentences left out",
+        "%s in %s; an epoch is %s batches with %s of %s sentences, %s left out as too long "
+        "(max_tokens=%s, batch_size=%s, update_freq=%s)",
         where,
         precision.name,
         f"{len(epochs):,}",
+        f"{used:,}",
+        f"{len(epochs.dataset):,}",
+        f"{len(epochs.ignored):,}",
         config.dataset.max_tokens,
         config.dataset.batch_size,
         config.optimization.update_freq,
-        f"{len(epochs.ignored):,}",
     )

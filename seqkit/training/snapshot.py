@@ -102,37 +102,44 @@ class Snapshot:
             self._restore_weights(self._criterion, checkpoint.criterion, where)
         if checkpoint.task:
             self._task.load_state_dict(checkpoint.task)
-        self._state.train_time = float(checkpoint.progress.get("train_time") or 0.0)
-        if not start.reset_optimizer:
-            self._restore_optimizer(checkpoint, start, where)
-        if start.reset_dataloader or not checkpoint.iterator:
-            self._state.pending_epoch = None
-            self._state.pending_end = False
-        else:
+        with_optimizer = not start.reset_optimizer and self._restore_optimizer(checkpoint, start, where)
+        self._restore_progress(checkpoint.progress, start, with_optimizer)
+        if not start.reset_dataloader and checkpoint.iterator:
             self._data.load_state_dict(checkpoint.iterator)
-            self._restore_figures(checkpoint, start)
+        # An epoch that begins anew has figures of its own, unless the last one's are still to be reported.
+        begins = not checkpoint.iterator.get("iterations_in_epoch") and not self._state.pending_end
+        if not start.reset_meters and not begins:
+            self._figures.load_state_dict(checkpoint.metrics)
 
-    def _restore_optimizer(self, checkpoint: CheckpointState, start: Start, where: str) -> None:
+    def _restore_progress(self, progress: dict[str, Any], start: Start, with_optimizer: bool) -> None:
+        kept = ["train_time"]
+        if with_optimizer:
+            kept += ["num_updates"]
+        if not start.reset_optimizer and not start.reset_meters:
+            kept += ["best", "val_loss", "patience_best", "stale_validations"]
+        if with_optimizer and not start.reset_dataloader:
+            kept += ["pending_epoch", "pending_end"]
+        self._state.load_state_dict({key: progress[key] for key in kept if key in progress})
+
+    def _restore_optimizer(self, checkpoint: CheckpointState, start: Start, where: str) -> bool:
+        """Whether the checkpoint had an optimizer's state."""
         if checkpoint.optimizer is None:
             logger.warning(
                 "%s holds no optimizer state: the optimizer, the learning rate's schedule and the count of updates "
                 "begin anew",
                 where,
             )
-            return
+            return False
         self._require_same_component("criterion", checkpoint, where)
         self._require_same_component("optimizer", checkpoint, where)
         self._load_optimizer(reorder_optimizer_state(checkpoint.optimizer, self._names, where), where)
         if not start.reset_lr_scheduler and checkpoint.lr_scheduler:
             self._lr_scheduler.load_state_dict(checkpoint.lr_scheduler)
-        progress = dict(checkpoint.progress)
-        if start.reset_meters:
-            progress = {key: progress[key] for key in ("num_updates", "train_time") if key in progress}
-        self._state.load_state_dict(progress)
         if self._precision.scaler is not None and "loss_scaler" in checkpoint.extra:
             self._precision.scaler.load_state_dict(checkpoint.extra["loss_scaler"])
         if self._ema is not None:
             self._ema.waiting = int(checkpoint.extra.get("ema_waiting", 0))
+        return True
 
     def _load_optimizer(self, state: dict[str, Any], where: str) -> None:
         saved = sum(len(group["params"]) for group in state["param_groups"])
@@ -171,12 +178,6 @@ class Snapshot:
                 f"{where} was trained with {kind}={before}, now it is {kind}={now}; "
                 "set checkpoint.reset_optimizer=true to go on with the weights alone"
             )
-
-    def _restore_figures(self, checkpoint: CheckpointState, start: Start) -> None:
-        # An epoch that begins anew has figures of its own, unless the last one's are still to be reported.
-        begins = not checkpoint.iterator.get("iterations_in_epoch") and not self._state.pending_end
-        if not start.reset_meters and not begins:
-            self._figures.load_state_dict(checkpoint.metrics)
 
     def _optimizer_state(self) -> dict[str, Any]:
         state: dict[str, Any] = self._optimizer.state_dict()

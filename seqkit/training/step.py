@@ -23,6 +23,9 @@ from seqkit.tasks.base import Task
 from seqkit.training.device import move_to_device
 from seqkit.training.precision import Precision
 
+_OVERFLOW = "float16 gradients overflowed"
+_NO_MEMORY = "the GPU's memory did not suffice"
+
 
 class DivergedError(SeqkitError):
     """Training has produced numbers that are not finite, or no loss scale is small enough."""
@@ -36,13 +39,13 @@ class UpdateResult:
         logging: the criterion's figures for each batch (of all processes).
         sample_size: what the gradients were divided by.
         grad_norm: norm of the gradient after the division, before clipping.
-        overflow: float16 gradients overflowed and the update was left out.
+        skipped: why the update was left out (float16 overflow, no GPU memory), None where it was done.
     """
 
     logging: list[dict[str, Any]]
     sample_size: float | Tensor
     grad_norm: float
-    overflow: bool = False
+    skipped: str | None = None
 
 
 class UpdateStep:
@@ -94,7 +97,7 @@ class UpdateStep:
         """
         for attempt in range(self._precision.retries + 1):
             result = self._attempt(samples, num_updates)
-            if not result.overflow or attempt == self._precision.retries:
+            if result.skipped != _OVERFLOW or attempt == self._precision.retries:
                 break
         return result
 
@@ -104,15 +107,17 @@ class UpdateStep:
         self._criterion.train()
         self._model.set_num_updates(num_updates)
         self._precision.zero_grad()
-        losses: list[Tensor] = []
-        logging: list[dict[str, Any]] = []
-        sample_size: float | Tensor = 0
-        for sample in samples:
-            output = self._forward_backward(sample)
-            if output is not None:
-                losses.append(output.loss.detach())
-                logging.append(output.logging)
-                sample_size = sample_size + output.sample_size
+        outputs: list[LossOutput] | None = None
+        try:
+            outputs = [output for output in map(self._forward_backward, samples) if output is not None]
+        except torch.cuda.OutOfMemoryError:
+            if self._communication.world_size > 1:
+                raise  # the others would wait for this one
+        if outputs is None:
+            return self._out_of_memory(samples)
+        losses = [output.loss for output in outputs]
+        logging = [output.logging for output in outputs]
+        sample_size: float | Tensor = sum(output.sample_size for output in outputs)
         logging = self._communication.gather_logging(logging)
         sample_size = self._communication.sum_sample_size(sample_size)
         gradients = self._precision.gradients()
@@ -144,7 +149,14 @@ class UpdateStep:
         with self._precision.autocast():
             output = self._task.train_loss(sample, self._model, self._criterion)
         self._precision.backward(output.loss * 0 if empty else output.loss)
-        return None if empty else output
+        return None if empty else output._replace(loss=output.loss.detach())
+
+    def _out_of_memory(self, samples: Sequence[Any]) -> UpdateResult:
+        """Give everything back and leave the update out. (While the error was handled, it held what was allocated.)"""
+        self._precision.zero_grad()
+        torch.cuda.empty_cache()
+        shapes = "; ".join(str(list(sample["target"].shape)) for sample in samples if sample and "target" in sample)
+        return UpdateResult([], 0, 0.0, skipped=f"{_NO_MEMORY} for batches of target shape {shapes}")
 
     def _not_finite(
         self,
@@ -162,7 +174,7 @@ class UpdateStep:
                 scaler.check_overflow(grad_norm)
             except OverflowError:
                 self._precision.zero_grad()
-                return UpdateResult(logging, sample_size, 0.0, overflow=True)
+                return UpdateResult(logging, sample_size, 0.0, skipped=_OVERFLOW)
             except MinimumLossScaleError as error:
                 raise DivergedError(f"update {update}: {error}") from error
         raise DivergedError(self._diagnosis(samples, losses, update, grad_norm))

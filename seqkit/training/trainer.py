@@ -87,9 +87,13 @@ class Trainer:
         """
         parts = self.parts
         self.state.restart_clock()
-        reason = self._finish_pending()
-        while reason is None and parts.data.next_epoch <= parts.triggers.max_epoch:
-            reason = parts.triggers.rate_is_too_low(get_lr(parts.optimizer)) or self._train_epoch()
+        try:
+            reason = self._finish_pending()
+            while reason is None and parts.data.next_epoch <= parts.triggers.max_epoch:
+                reason = parts.triggers.rate_is_too_low(get_lr(parts.optimizer)) or self._train_epoch()
+        finally:
+            if parts.tensorboard is not None:
+                parts.tensorboard.close()
         if reason is None:
             reason = f"all epochs are done (optimization.max_epoch={self.config.optimization.max_epoch})"
         logger.info("training ended after %d updates: %s", self.state.num_updates, reason)
@@ -121,7 +125,7 @@ class Trainer:
             for samples in progress:
                 result = self._update(samples, epoch, progress)
                 end_of_epoch = not updates.has_next()
-                if not result.overflow or end_of_epoch:
+                if result.skipped is None or end_of_epoch:
                     reason = self._after_update(epoch, end_of_epoch)
                 if reason is not None:
                     break
@@ -135,8 +139,9 @@ class Trainer:
         seed = parts.step.seed_for(state.num_updates)
         parts.figures.begin_update()
         result = parts.step.run(samples, state.num_updates)
-        if result.overflow:
-            logger.info("update %d: float16 gradients overflowed; it is left out", state.num_updates + 1)
+        self._empty_cache()
+        if result.skipped is not None:
+            logger.warning("update %d is left out: %s", state.num_updates + 1, result.skipped)
         else:
             state.num_updates += 1
             self._follow_rate()
@@ -144,7 +149,7 @@ class Trainer:
                 parts.ema.step(state.num_updates)
             parts.figures.log_update(result, ema_decay=None if parts.ema is None else parts.ema.decay)
         parts.figures.end_update()
-        if result.overflow:
+        if result.skipped is not None:
             return result
         if parts.observers:
             record = UpdateRecord(
@@ -165,6 +170,11 @@ class Trainer:
             progress.log(figures, tag="train_inner", step=state.num_updates)
             self._tell("train_inner", figures)
         return result
+
+    def _empty_cache(self) -> None:
+        frequency = self.config.common.empty_cache_freq
+        if frequency > 0 and self.state.num_updates % frequency == 0:
+            torch.cuda.empty_cache()  # does nothing where no GPU is in use
 
     def _follow_rate(self) -> None:
         """Let the schedule set the rate for the number of updates done."""

@@ -183,3 +183,11 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"checkpoint\.save_dir=.*file/x cannot be written"):
         require_writable(tmp_path / "file" / "x")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"hello\n", bytes(range(256)) * 4])
+def test_garbage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        read_checkpoint(path)

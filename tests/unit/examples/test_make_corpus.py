@@ -140,7 +140,7 @@ SAMPLES = [
     ("money", "fifty pence", "£0.50"),
     ("money", "five pence", "£0.05"),
     ("money", "three pounds fifty", "£3.50"),
-    ("money", "two million euros", "€2 million"),
+    ("money", "ten million pounds", "£10 million"),
     ("money", "one thousand pounds", "£1,000"),
     ("decade", "nineteen eighties", "1980s"),
     ("nth", "twenty first", "21st"),
@@ -168,7 +168,6 @@ def test_dates_in_all_their_forms() -> None:
     assert found["the third of may"] == "3 May"
     assert found["may third"] == "3 May"
     assert found["may the third"] == "3 May"
-    assert found["monday the third of may"] == "Monday 3 May"
     months = "January|February|March|April|May|June|July|August|September|October|November|December"
     days = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
     for written in found.values():
@@ -176,6 +175,11 @@ def test_dates_in_all_their_forms() -> None:
         assert day.isdigit()
         assert month in months.split("|")
         assert not weekday or weekday[0] in days.split("|")
+    with_weekday = [spoken.split(" ", 1) for spoken in found if spoken.split()[0] in make_corpus.WEEKDAYS]
+    compared = [(day, rest) for day, rest in with_weekday if rest in found]
+    assert len(compared) > 100
+    for day, rest in compared:
+        assert found[f"{day} {rest}"] == f"{day.capitalize()} {found[rest]}"
     assert {spoken for spoken, written in found.items() if written == "21 November 2026"} <= {
         f"{day} {year}"
         for day in ("the twenty first of november", "november twenty first", "november the twenty first")
@@ -222,11 +226,23 @@ def test_the_same_seed_gives_the_same_corpus_and_another_does_not() -> None:
 
 
 def test_the_tests_phrasings_are_in_no_other_split(corpus: Any) -> None:
-    known = {example.carrier for name in ("train", "valid") for example in corpus[name]}
-    asked = {example.carrier for example in corpus["test"]}
-    assert not known & asked
-    assert asked == {carrier for carriers in make_corpus.HELD_OUT_CARRIERS.values() for carrier in carriers}
-    assert known == {carrier for carriers in make_corpus.CARRIERS.values() for carrier in carriers}
+    carriers = {name: {carrier for example in corpus[name] for carrier in example.carriers} for name in SIZES}
+    assert not carriers["test"] & (carriers["train"] | carriers["valid"])
+    assert len(carriers["train"]) > 1_500
+    assert len(carriers["test"]) > 150
+    bare = {core for core, _ in make_corpus.CLAUSES}
+    assert not carriers["test"] & bare
+
+
+def test_carriers_and_links_can_be_read_in_one_way(corpus: Any) -> None:
+    for example in (example for examples in corpus.values() for example in examples):
+        for carrier in example.carriers:
+            prepositions = [word for word in carrier.split() if word in ("until", "since", "before", "after", "by")]
+            assert len(set(prepositions)) == len(prepositions), carrier
+        if len(example.carriers) == 2 and make_corpus._begins_with_number(example.carriers[1]):
+            slots = make_corpus._SLOT.findall(example.carriers[0])
+            first_value = example.values[sum(slot in make_corpus.NUMERIC for slot in slots)][1]
+            assert f" and {first_value.spoken}" not in example.spoken
 
 
 def test_the_tests_composed_values_are_in_no_other_split(corpus: Any) -> None:

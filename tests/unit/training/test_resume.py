@@ -109,6 +109,17 @@ def test_reset_dataloader_alone_keeps_the_optimizer(tmp_path: Path) -> None:
     assert recorded.updates[0].epoch == 1
 
 
+def test_resets_decide_what_is_best_so_far(tmp_path: Path) -> None:
+    run(toy_config(tmp_path))
+    path = str(tmp_path / "checkpoints/checkpoint_last.pt")
+    for resets, kept in (({}, True), ({"reset_meters": True}, False), ({"reset_optimizer": True}, False)):
+        checkpoint = {"restore_file": path, **resets}
+        config = toy_config(tmp_path / str(resets), checkpoint=checkpoint, optimization={"lr": [0.0], "max_epoch": 4})
+        _, recorded, _ = run(config)
+        valid = _lines(recorded, "valid")
+        assert ("best_loss" in valid[0]) == kept
+
+
 def test_finetuning_takes_weights_only(tmp_path: Path) -> None:
     trained, _, _ = run(toy_config(tmp_path / "first"))
     path = str(tmp_path / "first/checkpoints/checkpoint_last.pt")

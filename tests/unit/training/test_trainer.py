@@ -57,7 +57,7 @@ def test_an_update_of_several_batches_is_one_of_a_large_batch(tmp_path: Path) ->
     _, large, _ = run(toy_config(tmp_path / "large", optimization={"max_update": 1}, **sections))
     sections["dataset"] = {"max_tokens": None, "batch_size": 5, "curriculum": 9}
     _, small, _ = run(toy_config(tmp_path / "small", optimization={"max_update": 1, "update_freq": [5]}, **sections))
-    assert sum(small.ids[0], []) == sum(large.ids[0], [])
+    assert [index for ids in small.ids[0] for index in ids] == [index for ids in large.ids[0] for index in ids]
     assert len(small.ids[0]) == 5
     assert small.updates[0].sample_size == large.updates[0].sample_size
     assert small.updates[0].grad_norm == pytest.approx(large.updates[0].grad_norm, rel=1e-5)
@@ -215,6 +215,45 @@ def test_fp16_gives_up_at_the_smallest_scale(tmp_path: Path) -> None:
     common = {"fp16": True, "min_loss_scale": 64.0}
     with pytest.raises(DivergedError, match=r"update 1: float16 gradients overflow even at a loss scale of 128"):
         run(toy_config(tmp_path, common=common, criterion={"explode_at": 1}))
+
+
+def test_update_that_does_not_fit_into_memory_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original, calls = ToyTask.train_loss, []
+
+    def failing(self: ToyTask, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ToyTask, "train_loss", failing)
+    trainer, recorded, _ = run(toy_config(tmp_path, optimization={"max_epoch": 1}))
+    assert trainer.state.num_updates == len(recorded.updates) == 9
+    assert "update 5 is left out: the GPU's memory did not suffice for batches of target shape [" in caplog.text
+
+
+def test_data_that_changes_with_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    original = ToyTask.load_dataset
+
+    def load(self: ToyTask, split: str, *, epoch: int = 1, combine: bool = False) -> Any:
+        loaded.append((split, epoch))
+        dataset = original(self, split)
+        if split == "train" and epoch == 2:
+            dataset.rows, dataset._sizes = dataset.rows[:20], dataset._sizes[:20]
+        return dataset
+
+    monkeypatch.setattr(ToyTask, "load_dataset", load)
+    monkeypatch.setattr(ToyTask, "has_sharded_data", lambda self, split: split == "train")
+    _, whole, _ = run(toy_config(tmp_path / "whole"))
+    assert loaded == [("valid", 1), ("train", 1), ("train", 2), ("train", 3)]
+    assert [len([update for update in whole.updates if update.epoch == epoch]) for epoch in (1, 2, 3)] == [10, 4, 10]
+    config = toy_config(tmp_path / "parts")
+    _, first, _ = run(config, stop_after=12)
+    _, second, _ = run(config)
+    assert first.losses + second.losses == whole.losses
 
 
 def test_empty_batches_add_nothing(tmp_path: Path) -> None:

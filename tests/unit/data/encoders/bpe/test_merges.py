@@ -67,10 +67,10 @@ def test_equals_the_algorithm_of_the_paper_for_any_list_of_merges() -> None:
 
 
 def test_a_very_long_word_takes_no_time() -> None:
-    start = time.perf_counter()
-    pieces = apply_merges(list("ab" * 50_000), {("a", "b"): 0, ("ab", "ab"): 1})
-    assert pieces == ["abab"] * 25_000
-    assert time.perf_counter() - start < 5
+    start = time.process_time()
+    pieces = apply_merges(list("ab" * 20_000), {("a", "b"): 0, ("ab", "ab"): 1})
+    assert pieces == ["abab"] * 10_000
+    assert time.process_time() - start < 5  # looking for the best pair anew after each merge takes minutes
 
 
 def double(word: str) -> str:
