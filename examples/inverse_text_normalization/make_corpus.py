@@ -418,7 +418,7 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("call {person}", "before {time} | on {date} | on {phone}"),
     ("{person} was born", "on {date} | in {city} | in {year} | at {time}"),
     ("the contract ends", "on {date} | after {number} {spell} | with {person}"),
-    ("the letter is dated {date}", ""),
+    ("the letter is dated {date}", "and not {date} | from {city} | by {person}"),
     ("we have heard nothing from {person}", "since {date} | for {number} {spell} | since {year}"),
     ("payment is due", "by {date} | after {range} days | at the {shop}"),
     # years
@@ -428,8 +428,8 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("the {building} was a {shop}", f"{_THEN} | from {{period}}"),
     ("{person} lived", "in {city} | from {period} | at {address} | in the {decade} | with {person}"),
     ("{person} moved", "to {city} | in {year} | on {date} | to {address} | with {number} {goods}"),
-    ("{city} has changed", "since {year} | since the {decade}"),
-    ("the {item} dates", "from {year} | from the {decade}"),
+    ("{city} has changed", "since {year} | since the {decade} | with {number} {people}"),
+    ("the {item} dates", "from {year} | from the {decade} | by the way"),
     ("music of the {decade} is popular again", "in {city} | since {year} | at the {shop}"),
     ("{person} was popular", _THEN),
     # money
@@ -451,10 +451,10 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("{person} waited", f"for {{number}} {{spell}} | {_PAST} | at the {{shop}} | until {{time}}"),
     ("we need {number} {goods}", "by {date} | for the {event} | before {time} | for {number} {people}"),
     ("they sold {large} {goods}", f"{_PAST} | for {{money}}"),
-    ("the {event} takes {number} {spell}", "in {city} | with {person}"),
+    ("the {event} takes {number} {spell}", "in {city} | with {person} | at the {shop}"),
     ("{person} wrote {number} {texts}", f"in {{number}} {{spell}} | {_PAST} | about {{city}}"),
     ("about {number} {goods} are missing", "since {date} | at the {shop} | in {city}"),
-    ("the {building} has {number} rooms", "in {city} | on the {nth} floor"),
+    ("the {building} has {number} rooms", "in {city} | on the {nth} floor | since {year}"),
     ("{large} {people} live", "in {city} | near the {building} | in {number} {places}"),
     # ordinals
     ("the {shop} is on the {nth} floor", "of the {building} | at {address} | in {city}"),
@@ -462,8 +462,8 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("this is the {nth} {event}", "in {city} | since {year} | with {person}"),
     ("{person} came to {city} for the {nth} time", "in {year} | on {date} | with {person}"),
     ("turn left", "at the {nth} {building} | after {distance} | before the {building}"),
-    ("the {nth} of the {number} {goods} is missing", "since {date} | at the {shop}"),
-    ("the {nth} {building} is on the left", "after {distance} | in {city}"),
+    ("the {nth} of the {number} {goods} is missing", "since {date} | at the {shop} | in {city}"),
+    ("the {nth} {building} is on the left", "after {distance} | in {city} | at {address}"),
     # percentages
     ("{rate} rose", f"by {{percent}} | {_THEN}"),
     ("{rate} fell", f"from {{percent}} | to {{percent}} | {_THEN}"),
@@ -472,20 +472,20 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("the bank pays {percent}", "a year | since {date} | in {city}"),
     ("only {percent} of the {goods} were sold", "by {date} | in {city} | in {year}"),
     # measures
-    ("the {building} is {distance} away", "from the {shop} | from {city}"),
+    ("the {building} is {distance} away", "from the {shop} | from {city} | in the {decade} | with {number} rooms"),
     ("add {amount} of {stuff}", "after {number} minutes | at {warmth} | before {time}"),
     ("we bought {amount} of {stuff}", f"for {{money}} | {_PAST}"),
-    ("the {item} weighs {weight}", "without the {item} | with the {goods}"),
+    ("the {item} weighs {weight}", "without the {item} | with the {goods} | since {year}"),
     ("keep the {stuff}", "at {warmth} | for {number} {spell} | until {time} | until {date}"),
     ("it was {warmth}", f"in {{city}} | {_WHEN}"),
     ("the limit is {speed}", "in {city} | near the {building} | after {distance} | since {year}"),
     ("{person} drove {distance}", f"to {{city}} | {_PAST} | with {{person}} | at {{speed}}"),
-    ("the {item} is {length} long", "without the {item}"),
-    ("the garden has {area}", "near the {building} | in {city}"),
-    ("the lamp needs {power}", "for {number} {spell} | at {warmth}"),
-    ("the file has {memory}", "since {date} | after {number} {spell}"),
-    ("the value is {decimal}", "and not {decimal} | since {date} | in {city}"),
-    ("divide it", "by {decimal} | after {number} {spell}"),
+    ("the {item} is {length} long", "without the {item} | after {number} {spell} | since {year}"),
+    ("the garden has {area}", "near the {building} | in {city} | since {year}"),
+    ("the lamp needs {power}", "for {number} {spell} | at {warmth} | until {time}"),
+    ("the file has {memory}", "since {date} | after {number} {spell} | in {city}"),
+    ("the value is {decimal}", "and not {decimal} | for {number} {spell} | since {date} | in {city}"),
+    ("divide it", "by {decimal} | after {number} {spell} | before {time}"),
     # ranges
     ("read pages {range}", "before the {event} | by {date} | until {time} | about {city}"),
     ("chapters {range} are", "about {city} | by {person} | from {year}"),
@@ -493,13 +493,13 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("delivery takes {range} days", "to {city} | for {money} | since {date}"),
     # telephone
     ("{person} can be reached", "on {phone} | until {time} | at {address} | on {date}"),
-    ("the number of the {shop} is {phone}", "in {city} | since {date}"),
+    ("the number of the {shop} is {phone}", "in {city} | since {date} | until {time}"),
     ("please ring {phone}", "before {time} | on {date} | after the {event}"),
     ("the code of the door is {code}", "since {date} | until {time} | at {address}"),
-    ("your booking number is {code}", "for the {event} | for {date}"),
+    ("your booking number is {code}", "for the {event} | on {date} | with {person}"),
     ("type {code}", "and press enter | before {time} | at the door"),
     ("the code was changed", "from {code} | to {code} | on {date} | at {time} | by {person}"),
-    ("my number is {phone}", "in {city} | since {year}"),
+    ("my number is {phone}", "in {city} | since {year} | until {time}"),
     # addresses
     ("{person} lives", "at {address} | in {city} | since {year} | with {number} {people}"),
     ("send the {item}", "to {address} | to {person} | before {date} | with {number} {goods}"),
@@ -508,7 +508,7 @@ CLAUSES: tuple[tuple[str, str], ...] = (
     ("the {shop} was moved", f"to {{address}} | {_PAST}"),
     # nothing to convert
     ("{person} is", "in {city} | with {person} | at the {shop}"),
-    ("where is the {building}", "of {city}"),
+    ("where is the {building}", "of {city} | from {year} | with {number} rooms"),
     ("we have questions", "about the {event} | about the {item} | for {person}"),
 )
 """What a sentence says, and the phrases that may be added (at most three, in any order, one of them in front)."""
@@ -530,19 +530,18 @@ _TO_THE_FRONT = (
 _DATED = ("{year}", "{date}", "{period}", "{decade}")
 
 
-def draw_carrier(random: Random) -> str:
-    """A clause with up to three of its phrases: "in {city} the {event} starts at {time}"."""
+def draw_carrier(random: Random) -> tuple[str, int]:
+    """A clause with some of its phrases ("in {city} the {event} starts at {time}"), and how many they are."""
     core, options = random.choice(CLAUSES)
-    phrases = options.split(" | ") if options else []
+    phrases = options.split(" | ")
     random.shuffle(phrases)
     chosen: list[str] = []
     for phrase in phrases[: random.choice([1, 1, 1, 2, 2, 3])]:
-        alike = any(phrase.split()[0] == other.split()[0] or (_dated(phrase) and _dated(other)) for other in chosen)
-        if not alike:
+        if not any(phrase.split()[0] == other.split()[0] or (_dated(phrase) and _dated(other)) for other in chosen):
             chosen.append(phrase)
     if len(chosen) > 1 and chosen[0] in _TO_THE_FRONT and not _begins_with_number(core) and _is_statement(core):
-        return " ".join([chosen[0], core, *chosen[1:]])
-    return " ".join([core, *chosen])
+        return " ".join([chosen[0], core, *chosen[1:]]), len(chosen)
+    return " ".join([core, *chosen]), len(chosen)
 
 
 def _dated(phrase: str) -> bool:
@@ -558,12 +557,10 @@ def _is_statement(carrier: str) -> bool:
     return carrier.split()[0] not in _NO_STATEMENT
 
 
-def is_held_out_carrier(carrier: str) -> bool:
-    """Whether a phrasing is one of those that only the test has: a fixed eighth of those with a phrase added."""
-    return carrier not in _BARE and zlib.crc32(carrier.encode()) % HELD_OUT_SHARE == 0
+def is_held_out_carrier(carrier: str, phrases: int) -> bool:
+    """Whether a phrasing is one of those that only the test has: a fixed eighth of those with two phrases or three."""
+    return phrases > 1 and zlib.crc32(carrier.encode()) % HELD_OUT_SHARE == 0
 
-
-_BARE = frozenset(core for core, _ in CLAUSES)
 
 _NUMBER_WORDS = frozenset(
     [
@@ -588,14 +585,14 @@ def is_held_out(kind: str, value: Value) -> bool:
 
 def make_example(random: Random, *, test: bool) -> Example:
     """One sentence pair. In the test every carrier and composed value is a held-out one; elsewhere none is."""
-    carriers = [_carrier(random, test) for _ in range(random.choice([1, 1, 1, 1, 1, 1, 2]))]
+    carriers = [_carrier(random, test) for _ in range(2 if random.random() < 0.1 else 1)]
     statement = all(_is_statement(carrier) for carrier in carriers)
     if not statement:
         carriers = carriers[:1]
     # "in two thousand and ninety people came" could be read in two ways
     link = random.choice(LINKS[:2] if _begins_with_number(carriers[-1]) else LINKS)
-    opening = random.choice(OPENINGS) if statement and random.random() < 0.4 else ""
-    closing = random.choice(CLOSINGS if statement else CLOSINGS[:1]) if random.random() < 0.3 else ""
+    opening = random.choice(OPENINGS) if statement and random.random() < 0.3 else ""
+    closing = random.choice(CLOSINGS if statement else CLOSINGS[:1]) if random.random() < 0.2 else ""
     template = f"{opening}{link.join(carriers)}{closing}"
     slots = _SLOT.findall(template)
     values = [_value(random, kind, test) for kind in slots]
@@ -609,8 +606,8 @@ def make_example(random: Random, *, test: bool) -> Example:
 
 def _carrier(random: Random, test: bool) -> str:
     while True:
-        carrier = draw_carrier(random)
-        if is_held_out_carrier(carrier) == test:
+        carrier, phrases = draw_carrier(random)
+        if is_held_out_carrier(carrier, phrases) == test:
             return carrier
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqkit.errors import ConfigError
 from seqkit.models.base import EncoderDecoderModel, EncoderOutput, IncrementalDecoder, LanguageModel, Model
@@ -24,7 +24,7 @@ class StepOutput(NamedTuple):
     """What is known after one step.
 
     Attributes:
-        log_probs: (N, V) float32; the caller may write into it.
+        log_probs: (N, V) float32, (B, V) at the first step; valid until the next step, and free to be written into.
         attention: (N, S) cross-attention of the newest token, averaged over models; None unless asked for.
     """
 
@@ -110,27 +110,34 @@ class Ensemble:
         fused = None
         if self.language_model is not None:
             fused = _ModelState(self.language_model, sources, beam, max_length)
-        return Decoding(self, states, fused)
+        return Decoding(self, states, fused, beam)
 
 
 class Decoding:
     """One batch being decoded by an `Ensemble`, `beam` hypotheses for each sentence."""
 
-    def __init__(self, ensemble: Ensemble, states: list[_ModelState], fused: _ModelState | None) -> None:
+    def __init__(self, ensemble: Ensemble, states: list[_ModelState], fused: _ModelState | None, beam: int) -> None:
         self._ensemble = ensemble
+        self._beam = beam
         self._states = states
         self._fused = fused
 
     def step(self, tokens_NT: Tensor) -> StepOutput:
-        """Log-probabilities of the token that follows `tokens_NT` (the last column is new since the last call)."""
+        """Log-probabilities of the token that follows `tokens_NT` (the last column is new since the last call).
+
+        At the first step the hypotheses of a sentence are all the same, and only the first one's are computed.
+        """
         ensemble = self._ensemble
-        outputs = [state.step(tokens_NT, ensemble.temperature, ensemble.need_attention) for state in self._states]
+        every = self._beam if tokens_NT.size(1) == 1 else 1
+        outputs = [
+            state.step(tokens_NT, every, ensemble.temperature, ensemble.need_attention) for state in self._states
+        ]
         log_probs = outputs[0].log_probs
         if len(outputs) > 1:
             stacked = torch.stack([output.log_probs for output in outputs])
             log_probs = torch.logsumexp(stacked, dim=0).sub_(math.log(len(outputs)))
         if self._fused is not None:
-            addition = self._fused.step(tokens_NT, ensemble.temperature, need_attention=False).log_probs
+            addition = self._fused.step(tokens_NT, every, ensemble.temperature, need_attention=False).log_probs
             log_probs = log_probs.add_(addition, alpha=ensemble.language_model_weight)
         attentions = [output.attention for output in outputs if output.attention is not None]
         attention = None
@@ -161,19 +168,28 @@ class _ModelState:
         self.encoder_out: EncoderOutput | None = None
         if isinstance(model, EncoderDecoderModel):
             self.encoder_out = model.encoder(**sources)
+        self.projection = _Projection.of(model)
         self.cache: DecoderCache | None = None
         if model.supports_cache:
             rows = int(sources["src_tokens"].size(0)) * beam
             self.cache = self.decoder.new_cache(rows, max_length, beam=beam)
 
-    def step(self, tokens_NT: Tensor, temperature: float, need_attention: bool) -> StepOutput:
-        newest = tokens_NT if self.cache is None else tokens_NT[:, -1:]
-        output = self.decoder(newest, self.encoder_out, cache=self.cache, need_attention=need_attention)
-        logits_NV = output.logits[:, -1]
-        if temperature != 1.0:
-            logits_NV = logits_NV / temperature
-        attention = None if output.attention is None else output.attention[:, -1]
-        return StepOutput(self.model.normalized_probs(logits_NV, log_probs=True), attention)
+    def step(self, tokens_NT: Tensor, every: int, temperature: float, need_attention: bool) -> StepOutput:
+        """Log-probabilities of every `every`-th row."""
+        output = self.decoder(
+            tokens_NT if self.cache is None else tokens_NT[:, -1:],
+            self.encoder_out,
+            cache=self.cache,
+            features_only=self.projection is not None,
+            need_attention=need_attention,
+        )
+        newest = output.logits[::every, -1]
+        if self.projection is not None:
+            log_probs = self.projection(newest, temperature)
+        else:
+            logits = newest / temperature if temperature != 1.0 else newest
+            log_probs = self.model.normalized_probs(logits, log_probs=True)
+        return StepOutput(log_probs, None if output.attention is None else output.attention[:, -1])
 
     def reorder(self, rows: Tensor) -> None:
         if self.cache is not None:
@@ -184,6 +200,44 @@ class _ModelState:
             self.encoder_out = self.encoder_out.select(sentences)
         if self.cache is not None:
             self.cache.select_sentences(sentences)
+
+
+class _Projection:
+    """Features to log-probabilities in memory that is used again at every step.
+
+    On a CPU, fresh memory for so large a result costs more than the softmax itself.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self._linear = linear
+        self._logits = linear.weight.new_empty(0)
+        self._log_probs = linear.weight.new_empty(0)
+
+    @classmethod
+    def of(cls, model: Model) -> _Projection | None:
+        """For models on the CPU in float32 whose output is one linear map and a softmax; None for others."""
+        linear = model.output_linear()
+        if linear is None or type(model).normalized_probs is not Model.normalized_probs:
+            return None
+        if linear.weight.device.type != "cpu" or linear.weight.dtype != torch.float32:
+            return None
+        return cls(linear)
+
+    def __call__(self, features_NC: Tensor, temperature: float) -> Tensor:
+        rows, size = features_NC.size(0), self._linear.out_features
+        if self._logits.numel() < rows * size:
+            self._logits, self._log_probs = (features_NC.new_empty(rows * size) for _ in range(2))
+        logits_NV = self._logits[: rows * size].view(rows, size)
+        log_probs_NV = self._log_probs[: rows * size].view(rows, size)
+        weight = self._linear.weight.t()
+        if self._linear.bias is None:
+            torch.mm(features_NC, weight, out=logits_NV)
+        else:
+            torch.addmm(self._linear.bias, features_NC, weight, out=logits_NV)
+        if temperature != 1.0:
+            logits_NV.div_(temperature)
+        torch.log_softmax(logits_NV, -1, out=log_probs_NV)
+        return log_probs_NV
 
 
 def _decoder(model: Model) -> IncrementalDecoder:

@@ -26,6 +26,8 @@ from seqkit.generation.step_processors import Step, StepProcessor
 _NONE = float("-inf")
 _LOOK_EVERY_ON_GPU = 4
 """Steps between looks at which sentences are finished; at each the host waits for the device."""
+_MOST_IDLE = 1 / 12
+"""Share of finished sentences that is carried along rather than moving all others together."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class SequenceGenerator:
         for number in range(max(limits) + 1):
             output = decoding.step(beams.tokens.flatten(0, 1))
             beams = beams.attending(output.attention)
-            log_probs_BKV = beams.distinct(output.log_probs.view(-1, self.beam, output.log_probs.size(1)))
+            log_probs_BKV = output.log_probs.view(beams.sentences.numel(), -1, output.log_probs.size(1))
             sound &= ~log_probs_BKV[..., self.end].isnan().any()
             step = self._step(beams, finished, prefix_tokens)
             for processor in self.processors:
@@ -160,7 +162,7 @@ class SequenceGenerator:
                 staying = staying_B.nonzero().squeeze(1)
                 if staying.numel() == 0:
                     break
-            if staying is not None and staying.numel() < staying_B.numel():
+            if staying is not None and staying.numel() < (1 - _MOST_IDLE) * staying_B.numel():
                 decoding.select_sentences(staying)
                 beams = beams.select(staying)
                 chosen_BK, going_on = chosen_BK[staying], Candidates(*(part[staying] for part in going_on))

@@ -114,7 +114,7 @@ class TransformerConfig(Config):
 
 @register_model("transformer", config=TransformerConfig)
 class TransformerModel(EncoderDecoderModel):
-    """An encoder and a decoder of attention layers.
+    """An encoder and a decoder of attention layers (Vaswani et al., 2017).
 
     `model(src_tokens (B, S), src_lengths, prev_output_tokens (B, T))` gives logits (B, T, V).
     """

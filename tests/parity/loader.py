@@ -73,6 +73,4 @@ class Case:
 
 def find_cases(root: Path) -> list[Case]:
     """All cases below `root`, whatever its depth: a set, an area, or the folder that holds the sets."""
-    return [
-        Case(path.parent, path.parent.relative_to(root).as_posix()) for path in sorted(root.glob("**/case.json"))
-    ]
+    return [Case(path.parent, path.parent.relative_to(root).as_posix()) for path in sorted(root.glob("**/case.json"))]
