@@ -92,7 +92,7 @@ def run_demo(folder: Path, train_size: int, overrides: list[str]) -> None:
         "bpe=sentencepiece",
         f"bpe.sentencepiece_model={data / 'spm.model'}",
     ]
-    command("generate", *decoder, "dataset.gen_subset=test", "generation.beam=2", log=folder / "generate.txt")
+    command("generate", *decoder, "dataset.gen_subset=test", "generation.beam=1", log=folder / "generate.txt")
     hypotheses = best_hypotheses(folder / "generate.txt")
     (folder / "test.hypotheses").write_text("".join(f"{line}\n" for line in hypotheses), encoding="utf-8")
 
@@ -155,14 +155,14 @@ def train(overrides: list[str], log: Path) -> float:
     Raises:
         DemoError: it failed.
     """
-    epochs = compose(RECIPE, overrides).optimization.max_epoch
+    updates = compose(RECIPE, overrides).optimization.max_update
     words = ["--config-name", RECIPE, *overrides]
     print(f"$ {as_typed('train', words)}", flush=True)
     start = time.monotonic()
-    shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    shape = "{desc}: {percentage:3.0f}%|{bar}| update {n_fmt} of {total_fmt}, {elapsed}<{remaining}{postfix}"
     with (
         open(log, "w", encoding="utf-8") as file,
-        tqdm(total=epochs, desc="training", bar_format=shape) as bar,
+        tqdm(total=updates, desc="training", bar_format=shape) as bar,
         subprocess.Popen(
             [sys.executable, "-m", "seqkit_cli.train", *words, "common.log_format=json"],
             stdout=subprocess.PIPE,
@@ -175,8 +175,8 @@ def train(overrides: list[str], log: Path) -> float:
             file.write(line)
             figures = json_of(line)
             if "update" in figures:
-                bar.set_postfix_str(f"epoch {figures['epoch']} of {epochs}, perplexity {figures['ppl']}", refresh=False)
-                bar.update(float(figures["update"]) - bar.n)
+                bar.set_postfix_str(f"epoch {figures['epoch']}, perplexity {figures['ppl']}", refresh=False)
+                bar.update(int(figures["num_updates"]) - bar.n)
             elif "valid_ppl" in figures:
                 bar.write(f"   after epoch {figures['epoch']}: validation perplexity {figures['valid_ppl']}")
     if process.returncode:
@@ -200,9 +200,9 @@ def draw_loss(log: Path, picture: Path) -> Path:
     """Draw the training and validation loss of a JSON log; returns the picture's path."""
     figures = [json_of(line) for line in lines(log)]
     curves = {
-        "training": [(int(row["num_updates"]), float(row["nll_loss"])) for row in figures if "update" in row],
+        "training": [(int(row["num_updates"]), float(row["loss"])) for row in figures if "update" in row],
         "validation": [
-            (int(row["valid_num_updates"]), float(row["valid_nll_loss"])) for row in figures if "valid_nll_loss" in row
+            (int(row["valid_num_updates"]), float(row["valid_loss"])) for row in figures if "valid_loss" in row
         ],
     }
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")

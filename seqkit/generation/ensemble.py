@@ -230,10 +230,11 @@ class _Projection:
         logits_NV = self._logits[: rows * size].view(rows, size)
         log_probs_NV = self._log_probs[: rows * size].view(rows, size)
         weight = self._linear.weight.t()
-        if self._linear.bias is None:
+        bias: Tensor | None = self._linear.bias
+        if bias is None:
             torch.mm(features_NC, weight, out=logits_NV)
         else:
-            torch.addmm(self._linear.bias, features_NC, weight, out=logits_NV)
+            torch.addmm(bias, features_NC, weight, out=logits_NV)
         if temperature != 1.0:
             logits_NV.div_(temperature)
         torch.log_softmax(logits_NV, -1, out=log_probs_NV)

@@ -26,7 +26,7 @@ from seqkit.generation.step_processors import Step, StepProcessor
 _NONE = float("-inf")
 _LOOK_EVERY_ON_GPU = 4
 """Steps between looks at which sentences are finished; at each the host waits for the device."""
-_MOST_IDLE = 1 / 12
+_MOST_IDLE = 1 / 8
 """Share of finished sentences that is carried along rather than moving all others together."""
 
 

@@ -90,9 +90,13 @@ class SelfAttentionCache:
         """Keep the sentences `index` (B',); `used` positions times rows are filled."""
         if self.buffer is not None:
             end = self.prefix + used
-            kept = self.buffer.new_empty(2, index.numel(), *self.buffer.shape[2:])
-            kept[:, :, :, :end] = self.buffer[:, :, :, :end].index_select(1, index)
-            self.buffer = kept
+            kept = self.buffer[:, :, :, :end].index_select(1, index)
+            if index.numel() <= self.buffer.size(1):
+                # in place: fresh memory for the whole capacity costs more than the copy
+                self.buffer = self.buffer[:, : index.numel()]
+            else:
+                self.buffer = self.buffer.new_empty(2, index.numel(), *self.buffer.shape[2:])
+            self.buffer[:, :, :, :end] = kept
 
 
 class SourceAttentionCache:

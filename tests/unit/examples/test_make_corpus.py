@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from random import Random
@@ -148,7 +149,7 @@ SAMPLES = [
     ("speed", "thirty miles per hour", "30 mph"),
     ("warmth", "twenty degrees", "20°"),
     ("warmth", "twenty degrees celsius", "20 °C"),
-    ("area", "five square metres", "5 m²"),
+    ("area", "five square metres", "5 sq m"),
     ("distance", "two kilometres", "2 km"),
     ("large", "two thousand", "2,000"),
     ("number", "a hundred", "100"),
@@ -226,21 +227,17 @@ def test_the_same_seed_gives_the_same_corpus_and_another_does_not() -> None:
 
 
 def test_the_tests_phrasings_are_in_no_other_split(corpus: Any) -> None:
-    carriers = {name: {carrier for example in corpus[name] for carrier in example.carriers} for name in SIZES}
+    carriers = {name: {example.carrier for example in corpus[name]} for name in SIZES}
     assert not carriers["test"] & (carriers["train"] | carriers["valid"])
     assert len(carriers["train"]) > 1_500
     assert len(carriers["test"]) > 150
 
 
-def test_carriers_and_links_can_be_read_in_one_way(corpus: Any) -> None:
-    for example in (example for examples in corpus.values() for example in examples):
-        for carrier in example.carriers:
-            prepositions = [word for word in carrier.split() if word in ("until", "since", "before", "after", "by")]
-            assert len(set(prepositions)) == len(prepositions), carrier
-        if len(example.carriers) == 2 and make_corpus._begins_with_number(example.carriers[1]):
-            slots = make_corpus._SLOT.findall(example.carriers[0])
-            first_value = example.values[sum(slot in make_corpus.NUMERIC for slot in slots)][1]
-            assert f" and {first_value.spoken}" not in example.spoken
+def test_carriers_can_be_read_in_one_way(corpus: Any) -> None:
+    for carrier in {example.carrier for examples in corpus.values() for example in examples}:
+        prepositions = [word for word in carrier.split() if word in ("until", "since", "before", "after", "by")]
+        assert len(set(prepositions)) == len(prepositions), carrier
+        assert len(re.findall(r"\{(?:year|date|period|decade)\}", carrier)) <= 2, carrier
 
 
 def test_the_tests_composed_values_are_in_no_other_split(corpus: Any) -> None:

@@ -1,0 +1,218 @@
+"""The hub on a tiny random model that lies in a folder as training leaves it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seqkit.checkpoint.io import write_checkpoint
+from seqkit.checkpoint.state import CheckpointState
+from seqkit.config.validate import to_dict
+from seqkit.data.dictionary import Dictionary
+from seqkit.errors import CheckpointError, ConfigError, DataError
+from seqkit.hub import Hub, from_pretrained
+from seqkit.registry import registry
+from seqkit_cli import generate, interactive
+from tests.unit.generation.tiny import log_probs_of, tiny_dictionary, tiny_model
+
+LINES = ["w0 w1", "w2", "w3 w3 w0 w1 w2", "w1 nowhere"]
+
+
+def save(folder: Path, dictionary: Dictionary, seed: int = 1, name: str = "checkpoint_best.pt") -> None:
+    folder.mkdir(exist_ok=True)
+    model = tiny_model(dictionary, seed)
+    options = {
+        "encoder_embed_dim": 8,
+        "decoder_embed_dim": 8,
+        "encoder_ffn_embed_dim": 16,
+        "decoder_ffn_embed_dim": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+    }
+    task = (
+        registry("task")
+        .get("translation")
+        .config(source_lang="de", target_lang="en", data=str(folder), max_source_positions=64, max_target_positions=64)
+    )
+    config = {
+        "task": {**to_dict(task), "_name": "translation"},
+        "model": {"_name": "transformer", **options},
+        "generation": {"beam": 1},
+        "dataset": {"max_tokens": 7},
+    }
+    write_checkpoint(folder / name, CheckpointState(config=config, model=model.state_dict()))
+    for language in ("de", "en"):
+        dictionary.save(folder / f"dict.{language}.txt")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("hub") / "model"
+    save(place, tiny_dictionary())
+    save(place, tiny_dictionary(), seed=2, name="other.pt")
+    return place
+
+
+@pytest.fixture(scope="module")
+def hub(folder: Path) -> Hub:
+    return from_pretrained(folder, cpu=True, max_len_b=9, beam=3)
+
+
+def test_sentences_are_translated_one_by_one_and_together(hub: Hub) -> None:
+    together = hub.translate(LINES)
+    assert together == [hub.translate(line) for line in LINES]
+    assert all(isinstance(text, str) for text in together)
+
+
+def test_the_same_model_gives_the_same_in_a_search_by_hand(hub: Hub) -> None:
+    (best, *others) = hub.generate(hub.encode(LINES[0]))
+    assert len(others) == 2
+    assert hub.decode(best.tokens) == hub.translate(LINES[0])
+    expected = log_probs_of(hub.models[0], [4, 5], best.tokens.tolist(), tiny_dictionary())
+    torch.testing.assert_close(best.positional_scores, expected, atol=1e-5, rtol=0)
+
+
+def test_options_of_one_call_do_not_outlive_it(hub: Hub) -> None:
+    before = hub.translate(LINES[2])
+    longer = hub.translate(LINES[2], min_len=8)
+    assert len(longer.split()) >= 8
+    assert hub.translate(LINES[2]) == before
+
+
+def test_given_targets_are_scored(hub: Hub) -> None:
+    scored = hub.score(LINES[:2], ["w3 w2", "w0"])
+    expected = log_probs_of(hub.models[0], [4, 5], [7, 6, 2], tiny_dictionary())
+    torch.testing.assert_close(scored[0].positional_scores, expected, atol=1e-5, rtol=0)
+    assert hub.score(LINES[1], "w0").score == pytest.approx(scored[1].score, abs=1e-6)
+    with pytest.raises(DataError, match="2 sources but 1 targets"):
+        hub.score(LINES[:2], ["w3"])
+
+
+def test_text_and_tokens(hub: Hub) -> None:
+    assert hub.binarize("w0 w3 nowhere").tolist() == [4, 7, 3, 2]
+    assert hub.string(torch.tensor([4, 7, 2])) == "w0 w3"
+    assert hub.tokenize("a b") == hub.detokenize("a b") == hub.apply_bpe("a b") == hub.remove_bpe("a b") == "a b"
+
+
+def test_a_sentence_that_is_too_long_stops_no_other(hub: Hub) -> None:
+    long = "w1 " * 80
+    results = hub.answer([LINES[0], long, LINES[1]], first=10)
+    assert [result.id for result in results] == [10, 11, 12]
+    assert results[1].error == "81 tokens, more than the 64 that can be decoded"
+    assert [bool(result.hypotheses) for result in results] == [True, False, True]
+    with pytest.raises(DataError, match="sentence 1: 81 tokens"):
+        hub.translate([LINES[0], long])
+
+
+def test_an_empty_line_gets_an_answer(hub: Hub) -> None:
+    (result,) = hub.answer([""])
+    assert result.hypotheses
+
+
+def test_ensembles_and_files(folder: Path) -> None:
+    ensemble = from_pretrained(folder, "checkpoint_best.pt:other.pt", cpu=True)
+    assert len(ensemble.models) == 2
+    one = from_pretrained(folder / "other.pt", cpu=True)
+    assert one.translate(LINES) == from_pretrained(folder, "other.pt", cpu=True).translate(LINES)
+
+
+def test_a_subword_encoder_finds_its_files_beside_the_model(folder: Path) -> None:
+    (folder / "bpecodes").write_text("#version: 0.2\nw 0</w>\nw 1</w>\n", encoding="utf-8")
+    hub = from_pretrained(folder, cpu=True, bpe="subword_nmt", common_eval={"post_process": "subword_nmt"})
+    assert hub.apply_bpe("w0 w1") == "w0 w1"
+    assert hub.remove_bpe("w@@ 0") == "w0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "reason"),
+    [
+        (("nowhere",), {}, CheckpointError, "does not exist"),
+        (("", "missing.pt"), {}, CheckpointError, "missing.pt"),
+        (("",), {"bema": 3}, ConfigError, "neither the model 'transformer' nor the task 'translation' has an option"),
+        (("",), {"beam": 0}, ConfigError, "beam"),
+        (("",), {"decoder_embed_dim": 16, "encoder_embed_dim": 16}, CheckpointError, "do not fit the model"),
+    ],
+)
+def test_mistakes_are_told(
+    folder: Path, arguments: tuple[str, ...], options: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=reason):
+        from_pretrained(folder / arguments[0], *arguments[1:], cpu=True, **options)
+
+
+def test_another_vocabulary_is_told_with_its_sizes(folder: Path, tmp_path: Path) -> None:
+    for language in ("de", "en"):
+        tiny_dictionary(7).save(tmp_path / f"dict.{language}.txt")
+    with pytest.raises(
+        CheckpointError, match="another vocabulary \\(source: 8 symbols in the checkpoint, 11 in the source dictionary"
+    ):
+        from_pretrained(folder, data=tmp_path, cpu=True)
+
+
+def test_interactive_prints_answers_in_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "w0 w1\n\n" + "w1 " * 80 + "\nw2\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    overrides = [f"common_eval.path={folder}/checkpoint_best.pt", "common.cpu=true", "interactive.buffer_size=3"]
+    assert interactive.main([*overrides, "generation.max_len_b=5"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert [line.split("\t")[0] for line in lines if line.startswith("S-")] == ["S-0", "S-1", "S-2", "S-3"]
+    assert [line.split("\t")[0] for line in lines if line.startswith("H-")] == ["H-0", "H-1", "H-3"]
+    assert "line 3 is left out: 81 tokens" in captured.err
+
+
+def test_interactive_speaks_json_and_reads_files(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source.txt"
+    source.write_text("w0 w1\nw2\n", encoding="utf-8")
+    overrides = [f"common_eval.path={folder}/checkpoint_best.pt", "common.cpu=true", f"interactive.input={source}"]
+    assert interactive.main([*overrides, "common_eval.format=json", "generation.nbest=2"]) == 0
+    contents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [content["source"] for content in contents] == ["w0 w1", "w2"]
+    assert all(len(content["hypotheses"]) == 2 for content in contents)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["interactive.input=nowhere.txt"], "interactive.input=nowhere.txt cannot be read"),
+        (["dataset.batch_size=8"], "dataset.batch_size=8 is more than the interactive.buffer_size=1"),
+        (["common_eval.path=null"], "common_eval.path is not given"),
+        (["generation.decoding_format=bs"], "decoding_format=bs is not there yet in this version"),
+    ],
+)
+def test_interactives_mistakes_are_told(
+    folder: Path,
+    overrides: list[str],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w0\n")))
+    given = [f"common_eval.path={folder}/checkpoint_best.pt", "common.cpu=true", *overrides]
+    assert interactive.main(given) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_invalid_utf8_is_told_with_its_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w0\n\xff\xfe\n")))
+    assert interactive.main([f"common_eval.path={folder}/checkpoint_best.pt", "common.cpu=true"]) == 2
+    assert "standard input, line 2 is not UTF-8" in capsys.readouterr().err
+
+
+def test_generate_needs_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main([f"common_eval.path={folder}/checkpoint_best.pt", "common.cpu=true"]) == 2
+    assert "test" in capsys.readouterr().err
