@@ -29,6 +29,7 @@ setup(
         "hydra-core>=1.3,<1.4",
         "numpy>=1.26",
         "omegaconf>=2.3,<2.4",
+        "regex>=2023.8",
         "sacrebleu>=2.4",
         "sentencepiece>=0.2",
         "tensorboardX>=2.6",

@@ -94,8 +94,8 @@ def compete(
 
 def decode_with_seqkit(hub: Hub, dataset: LanguagePairDataset) -> list[str]:
     outputs: dict[int, str] = {}
-    for sample in hub.batches(dataset):
-        for result in hub.results(sample, dataset):
+    for results in hub.decode_batches(hub.batches(dataset), dataset):
+        for result in results:
             outputs[result.id] = result.hypotheses[0].pieces
     return [outputs[number] for number in range(len(dataset))]
 

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
 import torch
@@ -212,8 +215,8 @@ class Hub:
         places = [place for place in range(len(rows)) if place not in results]
         if places:
             dataset = self._dataset([rows[place] for place in places])
-            for sample in self.batches(dataset, in_memory=True):
-                for result in self.results(sample, dataset, **options):
+            for batch in self.decode_batches(self.batches(dataset, in_memory=True), dataset, **options):
+                for result in batch:
                     place = places[result.id]
                     results[place] = replace(result, id=first + place)
         return [results[place] for place in range(len(rows))]
@@ -241,7 +244,8 @@ class Hub:
         generator = self._search(options).generator
         found: dict[int, list[Hypothesis]] = {}
         for sample in self.batches(self._dataset(tokens), in_memory=True):
-            hypotheses = generator.generate(self._moved(sample))
+            with torch.inference_mode():
+                hypotheses = generator.generate(self._moved(sample))
             found.update(zip(sample["id"].tolist(), hypotheses, strict=True))
         return [found[place] for place in range(len(tokens))]
 
@@ -277,7 +281,8 @@ class Hub:
         generator = self._search({"score_reference": True}).generator
         found: dict[int, Hypothesis] = {}
         for sample in self.batches(dataset, in_memory=True):
-            hypotheses = generator.generate(self._moved(sample))
+            with torch.inference_mode():
+                hypotheses = generator.generate(self._moved(sample))
             found.update((number, best[0]) for number, best in zip(sample["id"].tolist(), hypotheses, strict=True))
         return [found[place] for place in range(len(sources))]
 
@@ -313,17 +318,58 @@ class Hub:
         )
         return iterator.next_epoch_itr(shuffle=False)
 
-    def results(self, sample: Any, dataset: SequenceDataset | None = None, **options: Any) -> list[SentenceResult]:
-        """Decode a batch; results are in the batch's order.
+    def decode_batches(
+        self, samples: Iterable[Any], dataset: SequenceDataset | None = None, **options: Any
+    ) -> Iterator[list[SentenceResult]]:
+        """The results of each batch, in the order of the batches.
+
+        On a CPU as many batches are decoded side by side as PyTorch has threads (`torch.set_num_threads`): small
+        models gain little from sharing out single operations.
 
         Args:
-            sample: a batch on the CPU.
-            dataset: where it comes from; gives the original text for `generation.replace_unk`.
+            samples: batches on the CPU, such as those of `batches`.
+            dataset: where they come from; gives the original text for `generation.replace_unk`.
             options: of the section `generation`.
         """
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        searches = [self._new_search(options) for _ in range(threads)]
+        if threads == 1 or searches[0].generation.retain_dropout:
+            for sample in samples:
+                yield self._results(searches[0], sample, dataset)
+            return
+        free: SimpleQueue[_Search] = SimpleQueue()
+        for search in searches:
+            free.put(search)
+
+        def work(sample: Any) -> list[SentenceResult]:
+            search = free.get()
+            try:
+                return self._results(search, sample, dataset)
+            finally:
+                free.put(search)
+
+        pool = ThreadPoolExecutor(threads, "seqkit-decode", initializer=torch.set_num_threads, initargs=(1,))
+        waiting: deque[Future[list[SentenceResult]]] = deque()
+        try:
+            for sample in samples:
+                waiting.append(pool.submit(work, sample))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            # what the workers set is also the number for threads that are made later
+            torch.set_num_threads(threads)
+
+    def results(self, sample: Any, dataset: SequenceDataset | None = None, **options: Any) -> list[SentenceResult]:
+        """Decode a batch; results are in the batch's order. See `decode_batches` for the arguments."""
+        return self._results(self._search(options), sample, dataset)
+
+    def _results(self, search: _Search, sample: Any, dataset: SequenceDataset | None) -> list[SentenceResult]:
         if not sample:
             return []
-        generation, generator, formatter = self._search(options)
+        generation, generator, formatter = search
         target = sample.get("target")
         prefix = None
         if generation.prefix_size:
@@ -331,7 +377,8 @@ class Hub:
                 raise DataError(f"generation.prefix_size={generation.prefix_size} needs data with targets")
             prefix = target[:, : generation.prefix_size].to(self.device)
         started = time.perf_counter()
-        found = generator.generate(self._moved(sample), prefix_tokens=prefix)
+        with torch.inference_mode():
+            found = generator.generate(self._moved(sample), prefix_tokens=prefix)
         seconds = (time.perf_counter() - started) / max(len(found), 1)
         source = sample["net_input"]["src_tokens"]
         results = []
@@ -407,21 +454,26 @@ class Hub:
 
     def _search(self, options: Mapping[str, Any]) -> _Search:
         """The generator and the formatter for these options; those made last are used again."""
-        generation = self.config.generation
-        if options:
-            generation = build_config(GenerationConfig, to_dict(generation) | dict(options), "generation")
-        if self._last_search is None or self._last_search.generation != generation:
-            formatter = HypothesisFormatter(
-                self.task.source_dictionary,
-                self.target_dictionary,
-                generation,
-                self.config.common_eval,
-                bpe=self.bpe,
-                tokenizer=self.tokenizer,
-            )
-            generator = build_generator(self.models, self.target_dictionary, generation)
-            self._last_search = _Search(copy.copy(generation), generator, formatter)
+        if self._last_search is None or self._last_search.generation != self._generation(options):
+            self._last_search = self._new_search(options)
         return self._last_search
+
+    def _generation(self, options: Mapping[str, Any]) -> GenerationConfig:
+        if not options:
+            return self.config.generation
+        return build_config(GenerationConfig, to_dict(self.config.generation) | dict(options), "generation")
+
+    def _new_search(self, options: Mapping[str, Any]) -> _Search:
+        generation = copy.copy(self._generation(options))
+        formatter = HypothesisFormatter(
+            self.task.source_dictionary,
+            self.target_dictionary,
+            generation,
+            self.config.common_eval,
+            bpe=self.bpe,
+            tokenizer=self.tokenizer,
+        )
+        return _Search(generation, build_generator(self.models, self.target_dictionary, generation), formatter)
 
 
 def _given(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

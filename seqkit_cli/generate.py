@@ -55,8 +55,10 @@ def generate(config: RootConfig) -> int:
     scorer = _scorer(hub)
     subset = config.dataset.gen_subset
     dataset = hub.task.load_dataset(subset)
+    batches = hub.batches(dataset)
     progress = make_progress(
-        hub.batches(dataset),
+        hub.decode_batches(batches, dataset),
+        total=len(batches),
         log_format=config.common.log_format,
         log_interval=config.common.log_interval,
         log_file=config.common.log_file,
@@ -65,8 +67,8 @@ def generate(config: RootConfig) -> int:
     )
     sentences, tokens, has_target, started = 0, 0, False, time.perf_counter()
     with progress, _output(config) as write:
-        for sample in progress:
-            for result in hub.results(sample, dataset):
+        for results in progress:
+            for result in results:
                 sentences += 1
                 tokens += len(result.hypotheses[0].tokens) if result.hypotheses else 0
                 has_target |= result.target is not None

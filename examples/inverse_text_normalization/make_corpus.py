@@ -226,7 +226,7 @@ def time_of_day(random: Random) -> Value:
         return Value(spoken + random.choice(["", " hours"] if minute == 0 else [""]), f"{hour}:{minute:02}")
     part = random.choice(["", "", "", "", *_HOURS_OF])
     hour = random.choice(_HOURS_OF[part])
-    minute, clock_hour = random.choice([0, 0, 15, 30, 30, 45, 5, 10, 20, 25, 35, 40, 50, 55]), ONES[hour]
+    minute, clock_hour = random.choice([0, 0, 15, 30, 30, 5, 10, 20, 25, *[35, 40, 45, 50, 55] * 2]), ONES[hour]
     form = random.random()
     if minute == 0:
         plain = part != ""  # "at four" alone could be a count

@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def call(main: Recorder, *argv: str, **settings: object) -> int:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_every_command_is_fast_and_imports_nothing_heavy(command: str) -> None:
+def test_help_of_every_command_imports_nothing_heavy(command: str) -> None:
     code = (
         "import contextlib, io, sys\n"
         f"from seqkit_cli.{command} import main\n"
@@ -61,12 +60,7 @@ def test_help_of_every_command_is_fast_and_imports_nothing_heavy(command: str) -
         "assert 'label_smoothed_cross_entropy' in text.getvalue() and 'optimization' in text.getvalue()\n"
         "assert 'translation/multi30k_de_en' in text.getvalue()\n"
     )
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=ENVIRONMENT)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=ENVIRONMENT)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -117,6 +117,37 @@ def test_an_empty_line_gets_an_answer(hub: Hub) -> None:
     assert result.hypotheses
 
 
+def test_batches_decoded_side_by_side_come_in_their_order(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub.config.dataset, "batch_size", 3)
+    rows = [hub.encode(line) for line in LINES * 5]
+    dataset = hub.task.build_dataset_for_inference(rows, [row.numel() for row in rows])  # type: ignore[attr-defined]
+    before = torch.get_num_threads()
+    found = {}
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            batches = list(hub.batches(dataset, in_memory=True))
+            assert len(batches) > 4
+            found[threads] = [
+                [(result.id, result.hypotheses[0].text) for result in results]
+                for results in hub.decode_batches(batches)
+            ]
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[1] == found[3]
+
+
+def test_a_fault_while_decoding_side_by_side_is_raised(hub: Hub) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError):
+            list(hub.decode_batches([{"id": torch.tensor([0])}] * 5))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_ensembles_and_files(folder: Path) -> None:
     ensemble = from_pretrained(folder, "checkpoint_best.pt:other.pt", cpu=True)
     assert len(ensemble.models) == 2
