@@ -30,6 +30,7 @@ from seqkit.models._transformer_stack import TransformerDecoder, TransformerEnco
 from seqkit.models.transformer import TransformerConfig, TransformerModel
 from seqkit.modules.attention import MultiheadAttention
 from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
+from seqkit_cli._memory import keep_freed_memory
 
 GOAL = 0.6
 LONGEST = 512
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
 
+    keep_freed_memory()  # as seqkit-generate does
     torch.set_num_threads(args.threads)
     hub = from_pretrained(
         args.checkpoint, data=args.data, cpu=True, beam=args.beam, batch_size=args.batch_size, num_workers=0

@@ -243,6 +243,9 @@ class _Command:
         return compose_with(loader, name, overrides, full=full, partial=self.from_checkpoint, required=self.required)
 
     def _run_main(self, config: RootConfig) -> int:
+        from seqkit_cli._memory import keep_freed_memory
+
+        keep_freed_memory()
         with _logging(self.log_stream):
             return self.main(config)
 
