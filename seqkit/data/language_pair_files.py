@@ -142,8 +142,10 @@ def load_language_pair(
         if dataset_exists(f"{prefix}.{target}", dataset_impl):
             targets.append(open_dataset(f"{prefix}.{target}", dataset_impl, target_dictionary))
         align_prefix = folder / f"{name}.align.{source}-{target}"
-        if load_alignments and dataset_exists(align_prefix, dataset_impl):
-            alignments.append(open_dataset(align_prefix, dataset_impl))
+        # alignments are numbers, so that beside raw text they are in a binary format all the same
+        align_impl = None if dataset_impl == "raw" else dataset_impl
+        if load_alignments and dataset_exists(align_prefix, align_impl):
+            alignments.append(open_dataset(align_prefix, align_impl))
         logger.info("%s %s %s-%s: %d sentences", folder, name, source, target, len(sources[-1]))
         if not combine:
             break

@@ -71,11 +71,7 @@ def safe_load(path: str | Path) -> Any:
     Raises:
         CheckpointError: the file is missing, not a checkpoint, damaged, or names an object that is not allowed.
     """
-    file = Path(path)
-    if not file.exists():
-        raise CheckpointError(f"no such checkpoint: {path}")
-    if file.is_dir():
-        raise CheckpointError(f"{path} is a folder; give a checkpoint file in it, such as {path}/checkpoint_best.pt")
+    file = _existing_file(path)
     try:
         with torch.serialization.safe_globals(allowed_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -95,9 +91,25 @@ def safe_load(path: str | Path) -> Any:
 
 
 def trusting_load(path: str | Path) -> Any:
-    """The content of a `.pt` file, running whatever code it names: only for files whose author the user trusts."""
+    """The content of a `.pt` file, running whatever code it names: only for files whose author the user trusts.
+
+    The one place that does so, reached only by `checkpoint.trust_pickle=true`: old files may hold any class.
+
+    Raises:
+        CheckpointError: the file is missing, or a folder.
+    """
+    file = _existing_file(path)
     warnings.warn(f"loading {path} without restrictions (checkpoint.trust_pickle=true)", stacklevel=2)
-    return torch.load(path, map_location="cpu", weights_only=False)
+    return torch.load(file, map_location="cpu", weights_only=False)
+
+
+def _existing_file(path: str | Path) -> Path:
+    file = Path(path)
+    if not file.exists():
+        raise CheckpointError(f"no such checkpoint: {path}")
+    if file.is_dir():
+        raise CheckpointError(f"{path} is a folder; give a checkpoint file in it, such as {path}/checkpoint_best.pt")
+    return file
 
 
 def _refused_name(message: str) -> str | None:

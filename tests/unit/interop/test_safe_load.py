@@ -59,3 +59,10 @@ def test_trusting_load_warns(tmp_path: Path) -> None:
     torch.save({"model": {}}, file)
     with pytest.warns(UserWarning, match="without restrictions"):
         assert trusting_load(file) == {"model": {}}
+
+
+def test_trusting_load_tells_a_missing_file_as_well(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        trusting_load(tmp_path / "none.pt")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        trusting_load(tmp_path)
