@@ -133,6 +133,13 @@ class TestLoad:
         assert sources(dataset) == [[5, 6, EOS], [5, EOS]]
         assert dataset.src_sizes.tolist() == [3, 3]
 
+    def test_alignments_beside_raw_text(self, tmp_path):
+        (tmp_path / "train.de-en.de").write_text("a b\n", encoding="utf-8")
+        (tmp_path / "train.de-en.en").write_text("c d\n", encoding="utf-8")
+        write(tmp_path / "train.align.de-en", (0, 1, 1, 0))
+        dataset = load(tmp_path, load_alignments=True, dataset_impl="raw")
+        assert dataset[0]["alignment"].tolist() == [0, 1, 1, 0]
+
     def test_alignments(self, tmp_path, caplog):
         write_pair(tmp_path, "train")
         write(tmp_path / "train.align.de-en", (0, 0), (1, 0))
