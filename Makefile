@@ -40,6 +40,7 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_components.py
+	$(BIN)/python docs/make_migration.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache outputs multirun demo

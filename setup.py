@@ -7,7 +7,19 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "seqkit" / "__init__.py").read_text(encoding="utf-8"))[1]
-COMMANDS = ("preprocess", "train", "generate", "interactive", "score", "validate", "average")
+COMMANDS = (
+    "preprocess",
+    "train",
+    "generate",
+    "interactive",
+    "score",
+    "validate",
+    "average",
+    "convert",
+    "export",
+    "plot",
+    "eval-lm",
+)
 
 setup(
     name="seqkit",
@@ -43,6 +55,9 @@ setup(
         "nltk": ["nltk>=3.9"],
         "metrics": ["bert-score>=0.3.13", "nltk>=3.9"],
         "hf": ["tokenizers>=0.20"],
+        "slurm": ["hydra-submitit-launcher>=1.2"],
+        "wandb": ["wandb>=0.17"],
+        "export": ["ctranslate2>=4.5", "safetensors>=0.4"],
         "dev": [
             "ctranslate2>=4.5",
             "matplotlib>=3.8",
@@ -50,12 +65,13 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "safetensors>=0.4",
             "sacremoses>=0.1.1",
             "types-tqdm",
         ],
     },
     entry_points={
-        "console_scripts": [f"seqkit-{command} = seqkit_cli.{command}:main" for command in COMMANDS],
+        "console_scripts": [f"seqkit-{command} = seqkit_cli.{command.replace('-', '_')}:main" for command in COMMANDS],
     },
     zip_safe=False,
 )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-COMMANDS = ("preprocess", "train", "validate", "generate", "interactive", "score", "average")
+COMMANDS = ("preprocess", "train", "validate", "generate", "interactive", "score", "average", "plot")
 RUNS = 5
 
 

@@ -36,10 +36,10 @@ def product_gflops(size: int = 1024, repeats: int = 40) -> float:
     return 2 * size**3 / sorted(seconds)[repeats // 2] / 1e9
 
 
-def train(data: Path, updates: int, save_dir: Path) -> list[dict[str, str]]:
-    """Train for `updates` updates; the JSON log lines, one for every ten updates."""
-    command = [
-        sys.executable, "-m", "seqkit_cli.train", "task=translation", f"task.data={data}", "model=transformer",
+def overrides(data: Path, updates: int, save_dir: Path) -> list[str]:
+    """The training as arguments of `seqkit-train`."""
+    return [
+        "task=translation", f"task.data={data}", "model=transformer",
         *(f"model.{side}_{key}={value}" for side in ("encoder", "decoder") for key, value in
           {"embed_dim": 128, "ffn_embed_dim": 256, "layers": 3, "attention_heads": 4}.items()),
         "model.share_all_embeddings=true", "model.dropout=0.3", "criterion=label_smoothed_cross_entropy",
@@ -49,6 +49,11 @@ def train(data: Path, updates: int, save_dir: Path) -> list[dict[str, str]]:
         "dataset.disable_validation=true", "checkpoint.no_save=true", "common.cpu=true", "common.log_format=json",
         "common.log_interval=10", f"checkpoint.save_dir={save_dir}",
     ]  # fmt: skip
+
+
+def train(data: Path, updates: int, save_dir: Path) -> list[dict[str, str]]:
+    """Train for `updates` updates; the JSON log lines, one for every ten updates."""
+    command = [sys.executable, "-m", "seqkit_cli.train", *overrides(data, updates, save_dir)]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     rows = []
     for line in (result.stdout + result.stderr).splitlines():

@@ -45,6 +45,10 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be read, or does not fit the model, data or command it is used with."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint file whose bytes are not those that were written: cut off, or changed."""
+
+
 class UnknownNameError(UserError):
     """A component name that no registry holds."""
 

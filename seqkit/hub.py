@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,21 +28,25 @@ from torch import Tensor
 from seqkit.config.root import COMPONENTS, SECTIONS, RootConfig
 from seqkit.config.sections import GenerationConfig
 from seqkit.config.validate import build_config, options_of, to_dict
+from seqkit.data.collate import collate_tokens
 from seqkit.data.dictionary import Dictionary
 from seqkit.data.encoders.base import build_bpe, build_tokenizer
 from seqkit.data.indexed_dataset import RawTextDataset
-from seqkit.data.iterators import CountingIterator
+from seqkit.data.iterators import CountingIterator, EpochBatchIterator
 from seqkit.data.language_pair_dataset import LanguagePairDataset
+from seqkit.data.length_limits import smallest
 from seqkit.data.sequence_dataset import SequenceDataset
 from seqkit.errors import CheckpointError, ConfigError, DataError
+from seqkit.generation.alignment import hard_alignment, soft_alignment
 from seqkit.generation.build import Generator, build_generator
+from seqkit.generation.constraints import pack_constraints
 from seqkit.generation.hypothesis import Hypothesis
 from seqkit.generation.output import HypothesisFormatter, SentenceResult
-from seqkit.interop.load_model import load_ensemble, prepare_for_use, split_paths
-from seqkit.models.base import Model
+from seqkit.generation.step_processors import AllowedTokensFunction
+from seqkit.interop.load_model import load_ensemble, load_language_model, prepare_for_use, split_paths
+from seqkit.models.base import LanguageModel, Model
 from seqkit.registry import registry
 from seqkit.tasks.base import Task
-from seqkit.training.build import smallest
 from seqkit.training.device import choose_device, move_to_device
 
 _DEFAULT_MAX_TOKENS = 12000
@@ -56,12 +60,18 @@ _FILES_BESIDE_MODELS = {
 _SECTIONS_OF_FLAT_OPTIONS = ("generation", "common", "common_eval", "dataset", "interactive", "checkpoint")
 
 
+OriginalText = Callable[[int], tuple[str | None, str | None]]
+"""Source and target of a sentence as they stand in the data, where that is known."""
+
+
 @runtime_checkable
 class _TakesTokens(Protocol):
     """A task that makes a dataset of token rows."""
 
-    def build_dataset_for_inference(self, src_tokens: Sequence[Tensor], src_lengths: Sequence[int]) -> SequenceDataset:
-        """A dataset of sources alone."""
+    def build_dataset_for_inference(
+        self, src_tokens: Sequence[Tensor], src_lengths: Sequence[int], constraints: Sequence[Tensor] | None = None
+    ) -> SequenceDataset:
+        """A dataset of sources alone, or of sources and what their outputs must contain."""
         ...
 
 
@@ -100,16 +110,37 @@ def from_pretrained(
     return Hub(loaded.models, loaded.config, loaded.task)
 
 
-class _Search(NamedTuple):
-    """What one set of generation options comes to."""
+class _Options(NamedTuple):
+    """What one call of a method asks for."""
 
     generation: GenerationConfig
+    seed: int
+    allowed_tokens: AllowedTokensFunction | None
+
+
+class _Search(NamedTuple):
+    """What one set of options comes to."""
+
+    options: _Options
     generator: Generator
     formatter: HypothesisFormatter
 
 
+class _Line(NamedTuple):
+    """A line of input: its tokens, what its output must contain, and why it cannot be decoded."""
+
+    tokens: Tensor
+    constraints: list[Tensor]
+    error: str | None
+
+
 class Hub:
     """Models, the task they belong to, and everything between text and tokens.
+
+    The `options` of methods are those of the section `generation` (`beam=10, lenpen=0.6`), which then hold for that
+    call alone, and two more: `seed` of sampling (by default `common.seed`, so that the same call draws the same), and
+    `prefix_allowed_tokens_fn`, a function that is given a sentence's number and the tokens of an output so far (its
+    beginning symbol first) and returns the tokens that may come next.
 
     Args:
         models: one model, or several that make an ensemble.
@@ -126,10 +157,11 @@ class Hub:
         self.task = task
         self.tokenizer = build_tokenizer(config.tokenizer)
         self.bpe = build_bpe(config.bpe)
+        self._language_models: dict[str, LanguageModel] = {}
+        self._last_search: _Search | None = None
         self.device = torch.device("cpu")
         self.to(choose_device(config.common, config.distributed_training.device_id) if device is None else device)
         self.max_positions = smallest(task.max_positions(), *(model.max_positions() for model in self.models))
-        self._last_search: _Search | None = None
 
     @classmethod
     def load(cls, config: RootConfig) -> Hub:
@@ -143,13 +175,15 @@ class Hub:
             config.given,
             model_overrides=config.common_eval.model_overrides,
             trust_pickle=config.checkpoint.trust_pickle,
+            suffix=config.checkpoint.checkpoint_suffix,
+            shard_count=config.checkpoint.checkpoint_shard_count,
         )
         return cls(loaded.models, loaded.config, loaded.task)
 
     def to(self, device: torch.device | str) -> Hub:
         """Move the models to a device; in half precision where `common.fp16` or `common.bf16` say so."""
         self.device = torch.device(device)
-        prepare_for_use(self.models, self.device, self.config.common)
+        prepare_for_use([*self.models, *self._language_models.values()], self.device, self.config.common)
         return self
 
     @property
@@ -174,14 +208,14 @@ class Hub:
     def translate(self, sentences: Sequence[str], **options: Any) -> list[str]: ...
 
     def translate(self, sentences: str | Sequence[str], **options: Any) -> str | list[str]:
-        """The best output for each sentence, as text.
+        """The best output for each sentence, as text; a language model goes on writing the text.
 
         Args:
             sentences: one sentence, or several (decoded in batches, returned in their order).
-            options: of the section `generation` (`beam=10, lenpen=0.6`).
+            options: see the class.
 
         Raises:
-            DataError: a sentence is longer than the model takes.
+            DataError: a sentence is longer than the model takes, or has constraints that cannot be met.
         """
         if isinstance(sentences, str):
             return self.translate([sentences], **options)[0]
@@ -189,96 +223,148 @@ class Hub:
         for result in results:
             if result.error is not None:
                 raise DataError(f"sentence {result.id}: {result.error}")
-        return [result.hypotheses[0].text if result.hypotheses else "" for result in results]
+        return [result.hypotheses[0].text for result in results]
 
-    sample = translate
-    """fairseq's other name of `translate`."""
+    @overload
+    def sample(self, sentences: str, beam: int = 1, **options: Any) -> str: ...
+
+    @overload
+    def sample(self, sentences: Sequence[str], beam: int = 1, **options: Any) -> list[str]: ...
+
+    def sample(self, sentences: str | Sequence[str], beam: int = 1, **options: Any) -> str | list[str]:
+        """As `translate`, with one hypothesis for each sentence by default: for `sampling=True, sampling_topk=10`."""
+        return self.translate(sentences, beam=beam, **options)
 
     def answer(self, lines: Sequence[str], *, first: int = 0, **options: Any) -> list[SentenceResult]:
         """Everything about the output for each line, in their order.
 
-        A line that is longer than the model takes gets no hypotheses but an `error`, and stops nothing.
+        A line that cannot be decoded (it is longer than the model takes, or its constraints cannot be met) gets no
+        hypotheses but an `error`, and stops nothing. With `constraints`, a line is the sentence and, behind tabs, what
+        its output must contain.
 
         Args:
             lines: text.
             first: the number of the first line.
-            options: of the section `generation`.
+            options: see the class.
         """
-        rows = [self.encode(line) for line in lines]
-        limit = self._longest_source()
+        asked = self._options(options)
+        read = [self._line(line, asked.generation) for line in lines]
         results: dict[int, SentenceResult] = {}
-        for place, row in enumerate(rows):
-            if limit is not None and row.numel() > limit:
-                shown = self.source_dictionary.string(row, self.config.common_eval.post_process)
-                error = f"{row.numel()} tokens, more than the {limit} that can be decoded"
-                results[place] = SentenceResult(first + place, shown, None, [], error=error)
-        places = [place for place in range(len(rows)) if place not in results]
+        for place, line in enumerate(read):
+            if line.error is not None:
+                shown = self.source_dictionary.string(line.tokens, self.config.common_eval.post_process)
+                results[place] = SentenceResult(first + place, shown, None, [], error=line.error)
+        places = [place for place in range(len(read)) if place not in results]
         if places:
-            dataset = self._dataset([rows[place] for place in places])
-            for batch in self.decode_batches(self.batches(dataset, in_memory=True), dataset, **options):
-                for result in batch:
-                    place = places[result.id]
-                    results[place] = replace(result, id=first + place)
-        return [results[place] for place in range(len(rows))]
+            constraints = [
+                pack_constraints([tokens.tolist() for tokens in read[place].constraints]) for place in places
+            ]
+            has_constraints = asked.generation.constraints is not None
+            dataset = self._dataset([read[place].tokens for place in places], constraints if has_constraints else None)
+            numbers = torch.tensor(places) + first
+            samples = (
+                {**sample, "id": numbers[sample["id"]]} for sample in self.batches(dataset, in_memory=True) if sample
+            )
+            for batch in self._decode(samples, lambda number: (self._pieces(lines[number - first]), None), asked):
+                results |= {result.id - first: replace(result, target=None) for result in batch}
+        for place, line in enumerate(read):
+            constraints_shown = [self.string(tokens) for tokens in line.constraints]
+            results[place] = replace(results[place], constraints=constraints_shown)
+        return [results[place] for place in range(len(read))]
 
     # tokens to tokens
 
     @overload
-    def generate(self, tokens: Tensor, **options: Any) -> list[Hypothesis]: ...
+    def generate(self, tokens: Tensor, *, prefix_tokens: Tensor | None = None, **options: Any) -> list[Hypothesis]: ...
 
     @overload
-    def generate(self, tokens: Sequence[Tensor], **options: Any) -> list[list[Hypothesis]]: ...
+    def generate(
+        self, tokens: Sequence[Tensor], *, prefix_tokens: Sequence[Tensor] | None = None, **options: Any
+    ) -> list[list[Hypothesis]]: ...
 
-    def generate(self, tokens: Tensor | Sequence[Tensor], **options: Any) -> list[Hypothesis] | list[list[Hypothesis]]:
+    def generate(
+        self,
+        tokens: Tensor | Sequence[Tensor],
+        *,
+        prefix_tokens: Tensor | Sequence[Tensor] | None = None,
+        **options: Any,
+    ) -> list[Hypothesis] | list[list[Hypothesis]]:
         """Hypotheses for encoded sentences, best first.
 
         Args:
             tokens: one (S,) row that ends in EOS, as from `encode`, or several.
-            options: of the section `generation`.
+            prefix_tokens: for each of them, the (P,) tokens that outputs begin with.
+            options: see the class.
 
         Raises:
-            DataError: a sentence is longer than the model takes.
+            DataError: a sentence is longer than the model takes, or there are not as many prefixes as sentences.
         """
         if isinstance(tokens, Tensor):
-            return self.generate([tokens], **options)[0]
-        generator = self._search(options).generator
+            if not isinstance(prefix_tokens, Tensor | None):
+                raise DataError("one sentence takes one row of prefix_tokens")
+            return self.generate([tokens], prefix_tokens=None if prefix_tokens is None else [prefix_tokens], **options)[
+                0
+            ]
+        if prefix_tokens is not None and len(prefix_tokens) != len(tokens):
+            raise DataError(f"there are {len(tokens)} sentences but {len(prefix_tokens)} prefixes; they must be pairs")
+        search = self._search(self._options(options))
         found: dict[int, list[Hypothesis]] = {}
         for sample in self.batches(self._dataset(tokens), in_memory=True):
+            numbers = sample["id"].tolist()
+            prefix = None
+            if prefix_tokens is not None:
+                pad = self.target_dictionary.pad()
+                prefix = collate_tokens([prefix_tokens[number] for number in numbers], pad)
             with torch.inference_mode():
-                hypotheses = generator.generate(self._moved(sample))
-            found.update(zip(sample["id"].tolist(), hypotheses, strict=True))
+                hypotheses = self._generate(search.generator, sample, prefix)
+            self._align(hypotheses, sample, search.options.generation)
+            found.update(zip(numbers, hypotheses, strict=True))
         return [found[place] for place in range(len(tokens))]
 
     @overload
-    def score(self, sources: str, targets: str) -> Hypothesis: ...  # type: ignore[overload-overlap]  # str is a Sequence
+    def score(self, sources: str, targets: str | None = None) -> Hypothesis: ...  # type: ignore[overload-overlap]  # str is a Sequence
 
     @overload
-    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Hypothesis]: ...
+    def score(self, sources: Sequence[str], targets: Sequence[str] | None = None) -> list[Hypothesis]: ...
 
-    def score(self, sources: str | Sequence[str], targets: str | Sequence[str]) -> Hypothesis | list[Hypothesis]:
-        """The log-probability of given targets, token by token; the score is their mean (natural logarithms).
+    def score(
+        self, sources: str | Sequence[str], targets: str | Sequence[str] | None = None
+    ) -> Hypothesis | list[Hypothesis]:
+        """The log-probability of given texts, token by token; the score is their mean (natural logarithms).
 
         Args:
-            sources, targets: one pair of sentences, or equally many of both.
+            sources: one sentence, or several; for a language model, what is scored.
+            targets: as many outputs; none for a language model.
+
+        Raises:
+            DataError: the numbers of sources and targets differ, or targets are missing.
         """
-        if isinstance(sources, str) or isinstance(targets, str):
-            if not (isinstance(sources, str) and isinstance(targets, str)):
+        if isinstance(sources, str):
+            if not isinstance(targets, str | None):
                 raise DataError("score takes two sentences or two lists of sentences")
-            return self.score([sources], [targets])[0]
-        if len(sources) != len(targets):
-            raise DataError(f"there are {len(sources)} sources but {len(targets)} targets; they must be pairs")
+            return self.score([sources], None if targets is None else [targets])[0]
+        if isinstance(targets, str):
+            raise DataError("score takes two sentences or two lists of sentences")
         source_rows = [self.encode(text) for text in sources]
-        target_rows = [self._encoded(text, self.target_dictionary) for text in targets]
-        dataset = LanguagePairDataset(
-            source_rows,
-            [row.numel() for row in source_rows],
-            self.source_dictionary,
-            target_rows,
-            [row.numel() for row in target_rows],
-            self.target_dictionary,
-            shuffle=False,
-        )
-        generator = self._search({"score_reference": True}).generator
+        dataset: SequenceDataset
+        if targets is None:
+            if not isinstance(self.models[0], LanguageModel):
+                raise DataError("score needs the targets that the model is to score beside their sources")
+            dataset = self._dataset(source_rows)
+        else:
+            if len(sources) != len(targets):
+                raise DataError(f"there are {len(sources)} sources but {len(targets)} targets; they must be pairs")
+            target_rows = [self._encoded(text, self.target_dictionary) for text in targets]
+            dataset = LanguagePairDataset(
+                source_rows,
+                [row.numel() for row in source_rows],
+                self.source_dictionary,
+                target_rows,
+                [row.numel() for row in target_rows],
+                self.target_dictionary,
+                shuffle=False,
+            )
+        generator = self._search(self._options({"score_reference": True})).generator
         found: dict[int, Hypothesis] = {}
         for sample in self.batches(dataset, in_memory=True):
             with torch.inference_mode():
@@ -298,16 +384,27 @@ class Hub:
         Raises:
             DataError: sentences that are too long, unless `dataset.skip_invalid_size_inputs_valid_test` is set.
         """
+        return self.batch_iterator(dataset, in_memory=in_memory).next_epoch_itr(shuffle=False)
+
+    def batch_iterator(
+        self, dataset: SequenceDataset, *, in_memory: bool = False, leave_out_too_long: bool = False
+    ) -> EpochBatchIterator:
+        """What gives the `batches`.
+
+        Args:
+            dataset, in_memory: see `batches`.
+            leave_out_too_long: sentences that are too long are no mistake, but left out (and `ignored`).
+        """
         settings = self.config.dataset
         max_tokens = settings.max_tokens
         if max_tokens is None and settings.batch_size is None:
             max_tokens = _DEFAULT_MAX_TOKENS
-        iterator = self.task.batch_iterator(
+        return self.task.batch_iterator(
             dataset,
             max_tokens=max_tokens,
             max_sentences=settings.batch_size,
             max_positions=self.max_positions,
-            ignore_invalid_inputs=settings.skip_invalid_size_inputs_valid_test,
+            ignore_invalid_inputs=leave_out_too_long or settings.skip_invalid_size_inputs_valid_test,
             required_batch_size_multiple=1 if in_memory else settings.required_batch_size_multiple,
             seed=self.config.common.seed,
             num_shards=1 if in_memory else settings.num_shards,
@@ -316,7 +413,29 @@ class Hub:
             buffer_size=settings.data_buffer_size,
             shuffle_batches=False,
         )
-        return iterator.next_epoch_itr(shuffle=False)
+
+    def left_out(self, dataset: SequenceDataset, numbers: Sequence[int]) -> list[SentenceResult]:
+        """Results without hypotheses for sentences that are too long to be decoded, in the order of their numbers."""
+        formatter = self._search(self._options({})).formatter
+        results = []
+        for number in sorted(numbers):
+            sample = dataset.collater([dataset[number]])
+            target = sample.get("target")
+            source_text, target_text = _original_text(dataset, number)
+            result = formatter.sentence(
+                number,
+                sample["net_input"]["src_tokens"][0],
+                None if target is None else target[0],
+                [],
+                source_text=source_text,
+                target_text=target_text,
+            )
+            limits = f"the longest that can be decoded is {self.max_positions}"
+            result.error = f"{dataset.size(number)} tokens (source, target) are too many: {limits}"
+            if self.config.dataset.max_tokens is not None:
+                result.error += f", and a batch holds dataset.max_tokens={self.config.dataset.max_tokens}"
+            results.append(result)
+        return results
 
     def decode_batches(
         self, samples: Iterable[Any], dataset: SequenceDataset | None = None, **options: Any
@@ -329,13 +448,18 @@ class Hub:
         Args:
             samples: batches on the CPU, such as those of `batches`.
             dataset: where they come from; gives the original text for `generation.replace_unk`.
-            options: of the section `generation`.
+            options: see the class.
         """
+        return self._decode(samples, lambda number: _original_text(dataset, number), self._options(options))
+
+    def _decode(
+        self, samples: Iterable[Any], original: OriginalText, options: _Options
+    ) -> Iterator[list[SentenceResult]]:
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         searches = [self._new_search(options) for _ in range(threads)]
-        if threads == 1 or searches[0].generation.retain_dropout:
+        if threads == 1 or options.generation.retain_dropout:
             for sample in samples:
-                yield self._results(searches[0], sample, dataset)
+                yield self._results(searches[0], sample, original)
             return
         free: SimpleQueue[_Search] = SimpleQueue()
         for search in searches:
@@ -344,7 +468,7 @@ class Hub:
         def work(sample: Any) -> list[SentenceResult]:
             search = free.get()
             try:
-                return self._results(search, sample, dataset)
+                return self._results(search, sample, original)
             finally:
                 free.put(search)
 
@@ -364,27 +488,35 @@ class Hub:
 
     def results(self, sample: Any, dataset: SequenceDataset | None = None, **options: Any) -> list[SentenceResult]:
         """Decode a batch; results are in the batch's order. See `decode_batches` for the arguments."""
-        return self._results(self._search(options), sample, dataset)
+        search = self._search(self._options(options))
+        return self._results(search, sample, lambda number: _original_text(dataset, number))
 
-    def _results(self, search: _Search, sample: Any, dataset: SequenceDataset | None) -> list[SentenceResult]:
+    def _generate(self, generator: Generator, sample: Any, prefix: Tensor | None = None) -> list[list[Hypothesis]]:
+        """Decode a batch; without a `prefix`, outputs begin as the task says (a language model's with the text)."""
+        start, begin = self.task.generation_start(sample)
+        prefix = start if prefix is None else prefix
+        prefix = None if prefix is None else prefix.to(self.device)
+        return generator.generate(self._moved(sample), prefix_tokens=prefix, begin=begin)
+
+    def _results(self, search: _Search, sample: Any, original: OriginalText) -> list[SentenceResult]:
         if not sample:
             return []
-        generation, generator, formatter = search
+        generation = search.options.generation
         target = sample.get("target")
         prefix = None
         if generation.prefix_size:
             if target is None:
                 raise DataError(f"generation.prefix_size={generation.prefix_size} needs data with targets")
-            prefix = target[:, : generation.prefix_size].to(self.device)
+            prefix = target[:, : generation.prefix_size]
         started = time.perf_counter()
         with torch.inference_mode():
-            found = generator.generate(self._moved(sample), prefix_tokens=prefix)
+            found = self._generate(search.generator, sample, prefix)
         seconds = (time.perf_counter() - started) / max(len(found), 1)
         source = sample["net_input"]["src_tokens"]
         results = []
         for row, (number, hypotheses) in enumerate(zip(sample["id"].tolist(), found, strict=True)):
-            source_text, target_text = _original_text(dataset, number)
-            result = formatter.sentence(
+            source_text, target_text = original(number)
+            result = search.formatter.sentence(
                 number,
                 source[row],
                 None if target is None else target[row],
@@ -393,8 +525,22 @@ class Hub:
                 target_text=target_text,
             )
             result.seconds = seconds
+            if not hypotheses:
+                result.error = _why_nothing(generation)
             results.append(result)
         return results
+
+    def _align(self, found: list[list[Hypothesis]], sample: Any, generation: GenerationConfig) -> None:
+        """Fill in the alignments that `generation.print_alignment` asks for."""
+        pad, eos = self.source_dictionary.pad(), self.source_dictionary.eos()
+        for source, hypotheses in zip(sample["net_input"]["src_tokens"], found, strict=True):
+            for hypothesis in hypotheses:
+                if hypothesis.attention is None:
+                    continue
+                if generation.print_alignment == "hard":
+                    hypothesis.alignment = hard_alignment(hypothesis.attention, source, hypothesis.tokens, pad, eos)
+                elif generation.print_alignment == "soft":
+                    hypothesis.soft_alignment = soft_alignment(hypothesis.attention, source, hypothesis.tokens, pad)
 
     def decode_pieces(self, pieces: str) -> str:
         """Undo subwords and tokenization in a line of output."""
@@ -434,9 +580,31 @@ class Hub:
         """(T,) target tokens to symbols joined by spaces, subwords undone as `common_eval.post_process` says."""
         return self.target_dictionary.string(tokens, self.config.common_eval.post_process)
 
+    def _pieces(self, sentence: str) -> str:
+        return self.apply_bpe(self.tokenize(sentence))
+
     def _encoded(self, sentence: str, dictionary: Dictionary) -> Tensor:
-        pieces = self.apply_bpe(self.tokenize(sentence))
-        return dictionary.encode_line(pieces, add_if_not_exist=False).long()
+        return dictionary.encode_line(self._pieces(sentence), add_if_not_exist=False).long()
+
+    def _line(self, line: str, generation: GenerationConfig) -> _Line:
+        """Encode a line, and what stands behind its tabs where there are constraints."""
+        phrases: list[str] = []
+        if generation.constraints is not None:
+            line, *phrases = line.split("\t")
+        tokens = self.encode(line)
+        constraints = [self._encoded(phrase, self.target_dictionary)[:-1] for phrase in phrases if phrase.strip()]
+        error = None
+        limit = self._longest_source()
+        if limit is not None and tokens.numel() > limit:
+            error = f"{tokens.numel()} tokens, more than the {limit} that can be decoded"
+        unknown = [
+            phrase
+            for phrase, row in zip((phrase for phrase in phrases if phrase.strip()), constraints, strict=True)
+            if bool(row.eq(self.target_dictionary.unk()).any())
+        ]
+        if error is None and unknown:
+            error = f"the constraint {unknown[0]!r} has words that the target dictionary lacks, so it cannot be met"
+        return _Line(tokens, constraints, error)
 
     def _moved(self, sample: Any) -> Any:
         return move_to_device(sample, self.device)
@@ -447,24 +615,28 @@ class Hub:
         limits = [limit for limit in (own, self.config.dataset.max_tokens) if limit is not None]
         return min(limits, default=None)
 
-    def _dataset(self, rows: Sequence[Tensor]) -> SequenceDataset:
+    def _dataset(self, rows: Sequence[Tensor], constraints: Sequence[Tensor] | None = None) -> SequenceDataset:
         if not isinstance(self.task, _TakesTokens):
             raise ConfigError(f"task={self.task.config._name} cannot decode sentences that are not in a data set")
-        return self.task.build_dataset_for_inference(list(rows), [row.numel() for row in rows])
+        return self.task.build_dataset_for_inference(list(rows), [row.numel() for row in rows], constraints)
 
-    def _search(self, options: Mapping[str, Any]) -> _Search:
+    def _options(self, options: Mapping[str, Any]) -> _Options:
+        given = dict(options)
+        seed = given.pop("seed", self.config.common.seed)
+        allowed_tokens = given.pop("prefix_allowed_tokens_fn", None)
+        generation = self.config.generation
+        if given:
+            generation = build_config(GenerationConfig, to_dict(generation) | given, "generation")
+        return _Options(copy.copy(generation), seed, allowed_tokens)
+
+    def _search(self, options: _Options) -> _Search:
         """The generator and the formatter for these options; those made last are used again."""
-        if self._last_search is None or self._last_search.generation != self._generation(options):
+        if self._last_search is None or self._last_search.options != options:
             self._last_search = self._new_search(options)
         return self._last_search
 
-    def _generation(self, options: Mapping[str, Any]) -> GenerationConfig:
-        if not options:
-            return self.config.generation
-        return build_config(GenerationConfig, to_dict(self.config.generation) | dict(options), "generation")
-
-    def _new_search(self, options: Mapping[str, Any]) -> _Search:
-        generation = copy.copy(self._generation(options))
+    def _new_search(self, options: _Options) -> _Search:
+        generation = options.generation
         formatter = HypothesisFormatter(
             self.task.source_dictionary,
             self.target_dictionary,
@@ -473,7 +645,34 @@ class Hub:
             bpe=self.bpe,
             tokenizer=self.tokenizer,
         )
-        return _Search(generation, build_generator(self.models, self.target_dictionary, generation), formatter)
+        generator = build_generator(
+            self.models,
+            self.target_dictionary,
+            generation,
+            seed=options.seed,
+            language_model=None if generation.lm_path is None else self._language_model(generation.lm_path),
+            allowed_tokens=options.allowed_tokens,
+        )
+        return _Search(options, generator, formatter)
+
+    def _language_model(self, path: str) -> LanguageModel:
+        """What `generation.lm_path` names; opened once."""
+        if path not in self._language_models:
+            data = to_dict(self.task.config).get("data")
+            trust = self.config.checkpoint.trust_pickle
+            model = load_language_model(path, data, self.target_dictionary, trust_pickle=trust)
+            prepare_for_use([model], self.device, self.config.common)
+            self._language_models[path] = model
+        return self._language_models[path]
+
+
+def _why_nothing(generation: GenerationConfig) -> str:
+    if generation.constraints is not None:
+        return (
+            "no output contains all constraints within the maximum length (generation.max_len_a, max_len_b) and the "
+            f"beam of {generation.beam}; raise them, or give fewer constraints"
+        )
+    return "no output is possible within the maximum length under the given bounds and prefixes"
 
 
 def _given(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

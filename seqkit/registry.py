@@ -42,6 +42,16 @@ class Component(Generic[T]):
     origin: str
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A name for a component with some of its options set (an architecture), and the place it was registered from."""
+
+    name: str
+    of: str
+    options: dict[str, Any]
+    origin: str
+
+
 class Registry(Generic[T]):
     """The components of one kind.
 
@@ -56,6 +66,8 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
+        self.variants: dict[str, Variant] = {}
+        """Named variants of plugins. (seqkit's own are files: `configs/<kind>/<name>.yaml`.)"""
         self._components: dict[str, Component[T]] = {}
 
     @cached_property
@@ -102,6 +114,20 @@ class Registry(Generic[T]):
 
         return decorate
 
+    def register_variant(self, of: str, name: str, /, **options: Any) -> None:
+        """Make `name` mean the component `of` with some of its options set, wherever a component may be chosen.
+
+        Raises:
+            DuplicateNameError: a component or another variant has that name; the message names both places.
+        """
+        caller = inspect.stack()[1]
+        origin = f"{caller.filename}:{caller.lineno}"
+        taken = self.variants.get(name) or self._components.get(name)
+        place = f"seqkit's own {self.package}.{name}" if name in self.builtin_names else taken and taken.origin
+        if place:
+            raise DuplicateNameError(f"{self.kind} {name!r} is registered twice: in {place} and in {origin}")
+        self.variants[name] = Variant(name, of, options, origin)
+
     def get(self, name: str) -> Component[T]:
         """The component called `name`; imports its file if that has not happened yet.
 
@@ -122,8 +148,9 @@ class Registry(Generic[T]):
         return self._components[name]
 
     def unregister(self, name: str) -> None:
-        """Forget a component (for tests and notebooks that define one twice)."""
+        """Forget a component or a variant (for tests and notebooks that define one twice)."""
         self._components.pop(name, None)
+        self.variants.pop(name, None)
 
 
 @cache

@@ -19,6 +19,7 @@ _WIDTH = 110
 _FLAGS = """\
   --config-name NAME      begin with a recipe (below), or with a YAML file of yours (a path, or a name in --config-dir)
   --config-dir DIR        folder of your own configs
+  --print-config          print as YAML what is given, and stop; the output serves as a file for --config-name
   --cfg job               print the whole config, every default filled in, and stop
   -m, --multirun          sweep: one job for each value of 'optimization.lr=1e-3,2e-3'
   --help TOPIC            options of a section (dataset), a component (optimizer=adam), or names of a kind (model)
@@ -26,15 +27,34 @@ _FLAGS = """\
   -sc install=bash        shell completion: eval "$({command} -sc install=bash)" """
 
 
-def overview(command: str, description: str, examples: Sequence[str]) -> str:
-    """The text of `command --help`."""
+_DRY_RUN = (
+    "  --dry-run               try it: model, data, memory, two updates, one validation batch; nothing is written"
+)
+
+
+_FAIRSEQ = """\
+fairseq's command lines:
+  {command} takes the flags of fairseq-{name} as they are, for the same sections and components: --max-tokens 4096 is
+  dataset.max_tokens=4096, --arch NAME is model=NAME, the positional argument is task.data. Both forms may be mixed."""
+
+
+def overview(
+    command: str, description: str, examples: Sequence[str], *, dry_run: bool = False, flags: bool = False
+) -> str:
+    """The text of `command --help`; `dry_run`: the command has that flag; `flags`: it takes fairseq's flags."""
+    usage = f"usage: {command} [--config-name NAME] [KIND=NAME ...] [SECTION.OPTION=VALUE ...]"
+    if flags:
+        usage += f"\n       {command} [DATA] [--config-name NAME] [--FLAG VALUE ...]   (fairseq's flags)"
     parts = [
-        f"usage: {command} [--config-name NAME] [KIND=NAME ...] [SECTION.OPTION=VALUE ...]",
+        usage,
         textwrap.fill(description, _WIDTH),
     ]
     if examples:
         parts.append("examples:\n" + "\n".join(f"  {example}" for example in examples))
-    parts.append("arguments:\n" + _FLAGS.replace("{command}", command))
+    arguments = _FLAGS.replace("{command}", command)
+    parts.append("arguments:\n" + (f"{arguments}\n{_DRY_RUN}" if dry_run else arguments))
+    if flags:
+        parts.append(_FAIRSEQ.format(command=command, name=command.removeprefix("seqkit-")))
     sections = [f"  {name:<22}{(cls.__doc__ or '').splitlines()[0]}" for name, cls in SECTIONS.items()]
     parts.append("sections (SECTION.OPTION=VALUE):\n" + "\n".join(sections))
     kinds = [_names(kind, f"  {kind:<22}") for kind in COMPONENTS]

@@ -7,13 +7,13 @@ Knows nothing of what a command does. Hydra is imported only once a config is ne
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -34,8 +34,10 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 _HYDRAS_RUN_DIR = "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}"
+_COMMANDS_OF_FAIRSEQ = ("train", "generate", "interactive", "validate", "eval-lm")
 _OUTPUT_PATHS = (
     ("checkpoint", "save_dir"),
+    ("common", "profile_dir"),
     ("common", "tensorboard_logdir"),
     ("common", "log_file"),
     ("common_eval", "results_path"),
@@ -53,8 +55,9 @@ def run(
     from_checkpoint: bool = False,
     examples: Sequence[str] = (),
     log_stream: TextIO | None = None,
+    dry_run: Main | None = None,
 ) -> int:
-    """Run a command from its command line.
+    """Run a command from its command line: Hydra's overrides, or the flags of fairseq's command of that name.
 
     Args:
         main: what to do with the composed config; returns the exit code.
@@ -66,16 +69,15 @@ def run(
             `config.given` tells what was given.
         examples: complete command lines for `--help`.
         log_stream: where log lines go; standard error by default.
+        dry_run: called in place of `main` where `--dry-run` is given; without it, the command has no such flag.
 
     Returns:
         0 done, 1 a failure (with its traceback), 2 the user's mistake (one message on standard error),
         130 interrupted, 141 the reader of the output went away.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    return guarded(
-        lambda: _Command(main, command, description, required, from_checkpoint, examples, log_stream).run(arguments),
-        command,
-    )
+    called = _Command(main, command, description, required, from_checkpoint, examples, log_stream, dry_run)
+    return guarded(lambda: called.run(arguments), command)
 
 
 def guarded(work: Callable[[], int], command: str) -> int:
@@ -105,8 +107,19 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
+    def long_flags(self) -> list[str]:
+        """The spellings of all flags that begin with two dashes."""
+        return [spelling for spelling in self._option_string_actions if spelling.startswith("--")]
 
-def _parser(command: str) -> _Parser:
+    def values_of(self, spelling: str) -> int | str | None:
+        """How many values a flag takes ("?": one that may be left out); None where there is no such flag."""
+        action = self._option_string_actions.get(spelling)
+        if action is None:
+            return None
+        return 1 if action.nargs is None else action.nargs
+
+
+def _parser(command: str, *, dry_run: bool) -> _Parser:
     parser = _Parser(prog=command, add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--help", "-h", nargs="?", const="", metavar="TOPIC")
@@ -116,11 +129,16 @@ def _parser(command: str) -> _Parser:
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--run", "-r", action="store_true")
     parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
+    parser.add_argument("--print-config", action="store_true")
     parser.add_argument("--package", "-p", metavar="SECTION")
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--shell-completion", "-sc", action="store_true")
     parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("--hydra-help", action="store_true")
+    if dry_run:
+        parser.add_argument("--dry-run", action="store_true")
+    else:
+        parser.set_defaults(dry_run=False)
     return parser
 
 
@@ -136,6 +154,7 @@ class _Command:
         from_checkpoint: bool,
         examples: Sequence[str],
         log_stream: TextIO | None,
+        dry_run: Main | None,
     ) -> None:
         self.main = main
         self.command = command
@@ -144,10 +163,13 @@ class _Command:
         self.from_checkpoint = from_checkpoint
         self.examples = examples
         self.log_stream = log_stream
+        self.dry_run = dry_run
 
     def run(self, argv: Sequence[str]) -> int:
-        parser = _parser(self.command)
-        arguments, unknown = parser.parse_known_intermixed_args(argv)
+        parser = _parser(self.command, dry_run=self.dry_run is not None)
+        own, others = _own_words(parser, argv)
+        flags = others if _are_flags(others) and self._takes_flags() else []
+        arguments, unknown = parser.parse_known_intermixed_args(own if flags else argv)
         if unknown:
             raise UserError(f"unknown argument {unknown[0]}{unknown_flag_hint(unknown[0])}; see {self.command} --help")
         if arguments.version:
@@ -155,12 +177,21 @@ class _Command:
             return 0
         if arguments.help is not None:
             topics = [topic for topic in [arguments.help, *arguments.overrides] if topic]
-            text = overview(self.command, self.description, self.examples)
+            text = overview(
+                self.command,
+                self.description,
+                self.examples,
+                dry_run=self.dry_run is not None,
+                flags=self._takes_flags(),
+            )
             print("\n\n".join(topic_help(topic, self.command) for topic in topics) if topics else text)
             return 0
-        return self._with_hydra(parser, arguments)
+        return self._with_hydra(parser, arguments, flags)
 
-    def _with_hydra(self, parser: _Parser, arguments: argparse.Namespace) -> int:
+    def _takes_flags(self) -> bool:
+        return self.command.removeprefix("seqkit-") in _COMMANDS_OF_FAIRSEQ
+
+    def _with_hydra(self, parser: _Parser, arguments: argparse.Namespace, flags: list[str]) -> int:
         from seqkit.config._hydra import COMPOSITION_ERRORS, CompletionLoader, ConfigLoader
         from seqkit.config.compose import load_user_dir, told
 
@@ -170,16 +201,38 @@ class _Command:
         try:
             if arguments.shell_completion:
                 return self._complete(loader, name, overrides)
+            if flags:
+                arguments.overrides = overrides = self._overrides_of(flags, loader, name, parser)
             load_user_dir(loader, name, overrides)
+            if arguments.print_config:
+                return self._print_given(loader, name, overrides)
             if arguments.cfg == "job":
                 return self._print_config(loader, name, overrides, arguments.package)
             if arguments.cfg or arguments.info or arguments.hydra_help:
                 return self._ask_hydra(loader, name, parser, arguments)
+            if arguments.dry_run:
+                return self._run_dry(loader, name, overrides, multirun=arguments.multirun)
             if arguments.multirun:
                 return self._run_many(loader, name, overrides)
             return self._run_one(loader, name, overrides)
         except COMPOSITION_ERRORS as error:
             raise UserError(told(error)) from error
+
+    def _overrides_of(self, flags: list[str], loader: ConfigLoader, name: str | None, parser: _Parser) -> list[str]:
+        """fairseq's flags as Hydra overrides. A config file or overrides beside them may choose the components."""
+        from seqkit.config.compose import load_user_dir
+        from seqkit.interop.fairseq.flags import is_override, to_overrides
+
+        overrides = [word for word in flags if is_override(word)]
+        load_user_dir(loader, name, overrides)
+        chosen = loader.chosen_components(name, overrides)
+        return to_overrides(
+            self.command.removeprefix("seqkit-"),
+            flags,
+            chosen=chosen,
+            own_flags=parser.long_flags(),
+            config_dirs=loader.config_dirs,
+        )
 
     def _run_one(self, loader: ConfigLoader, name: str | None, overrides: list[str]) -> int:
         from hydra._internal.callbacks import Callbacks
@@ -205,6 +258,16 @@ class _Command:
         _ = result.return_value  # raises what the job raised
         return max(codes)
 
+    def _run_dry(self, loader: ConfigLoader, name: str | None, overrides: list[str], *, multirun: bool) -> int:
+        """One job, for which no folder is made even where one is asked for."""
+        from hydra.types import RunMode
+
+        full = loader.load_configuration(name, overrides, RunMode.MULTIRUN if multirun else RunMode.RUN)
+        if multirun or full.hydra.mode == RunMode.MULTIRUN:
+            raise UserError("--dry-run is for one job, not for a sweep; give one value of each option")
+        assert self.dry_run is not None
+        return self._run_main(self._composed(loader, name, overrides, full), self.dry_run)
+
     def _run_many(self, loader: ConfigLoader, name: str | None, overrides: list[str]) -> int:
         from hydra._internal.hydra import Hydra
 
@@ -214,11 +277,13 @@ class _Command:
             for group in ("job_logging", "hydra_logging")
             if not any(line.startswith(f"hydra/{group}=") for line in overrides)
         ]
-        with _logging(self.log_stream):
-            Hydra(task_name=self.command, config_loader=loader).multirun(
+        with command_logging(self.log_stream):
+            batches = Hydra(task_name=self.command, config_loader=loader).multirun(
                 name, self._job(loader, name, codes), [*overrides, *quiet], with_log_configuration=False
             )
-        return max(codes, default=0)
+        # Jobs of a launcher that runs them elsewhere (SLURM) leave no code here, but return it.
+        returned = [job.return_value for batch in batches or () for job in batch]
+        return max([*codes, *(code for code in returned if isinstance(code, int))], default=0)
 
     def _job(self, loader: ConfigLoader, name: str | None, codes: list[int]) -> Callable[[DictConfig], int]:
         """The function that Hydra calls for each job, with the job's own config."""
@@ -242,12 +307,12 @@ class _Command:
 
         return compose_with(loader, name, overrides, full=full, partial=self.from_checkpoint, required=self.required)
 
-    def _run_main(self, config: RootConfig) -> int:
+    def _run_main(self, config: RootConfig, main: Main | None = None) -> int:
         from seqkit_cli._memory import keep_freed_memory
 
         keep_freed_memory()
-        with _logging(self.log_stream):
-            return self.main(config)
+        with command_logging(self.log_stream):
+            return (main or self.main)(config)
 
     def _print_config(self, loader: ConfigLoader, name: str | None, overrides: list[str], package: str | None) -> int:
         from omegaconf import OmegaConf
@@ -259,6 +324,18 @@ class _Command:
             if package not in content:
                 raise UserError(f"--package={package} is no section; there are: {', '.join(content)}")
             content = {package: content[package]}
+        print(OmegaConf.to_yaml(OmegaConf.create(content)), end="")
+        return 0
+
+    def _print_given(self, loader: ConfigLoader, name: str | None, overrides: list[str]) -> int:
+        """Print what was given as a YAML file that gives the same; what has its default is left out."""
+        from omegaconf import OmegaConf
+
+        from seqkit.config.compose import compose_with
+
+        config = compose_with(loader, name, overrides, missing_allowed=True, partial=self.from_checkpoint)
+        content = {section: values for section in to_dict(config) if (values := config.given.get(section))}
+        print("# @package _global_")
         print(OmegaConf.to_yaml(OmegaConf.create(content)), end="")
         return 0
 
@@ -291,6 +368,29 @@ class _Command:
         return 0
 
 
+def _own_words(parser: _Parser, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command's own flags (and Hydra's) with their values, and all other words."""
+    own: list[str] = []
+    others: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        spelling, equals, _ = word.partition("=")
+        values = parser.values_of(spelling)
+        if values is None:
+            others.append(word)
+            continue
+        own.append(word)
+        if not equals and words and (values == 1 or (values == "?" and not words[0].startswith("-"))):
+            own.append(words.pop(0))
+    return own, others
+
+
+def _are_flags(words: Sequence[str]) -> bool:
+    """Whether words are fairseq's grammar: flags, or a positional argument that cannot be an override."""
+    return any(word == "-" or word.startswith("-") or ("=" not in word and word[:1] != "~") for word in words)
+
+
 def _named_file(name: str | None, folders: Sequence[str]) -> tuple[str | None, list[str]]:
     """A `--config-name` that is the path of a file means that file's folder and name."""
     if name is not None and name.endswith((".yaml", ".yml")):
@@ -310,11 +410,16 @@ def _move_outputs(config: RootConfig, folder: Path) -> None:
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable at run time in Python 3.10
-    """The one handler of a running command."""
+    """The one handler of a running command. Its lines do not run into progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = sys.modules.get("tqdm")
+        with contextlib.nullcontext() if bars is None else bars.tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
 
 
-@contextmanager
-def _logging(stream: TextIO | None) -> Iterator[None]:
+@contextlib.contextmanager
+def command_logging(stream: TextIO | None) -> Iterator[None]:
     """Log lines of level `LOGLEVEL` (INFO) and above go to `stream`, in fairseq's layout, while a command runs."""
     root = logging.getLogger()
     if any(isinstance(handler, _Handler) for handler in root.handlers):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from typing import Any
 
 # Names and numbers of glibc's <malloc.h>.
 _M_TRIM_THRESHOLD = -1
@@ -23,11 +24,28 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it could be set: only on Linux with glibc. Elsewhere nothing changes.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
+    mallopt = _of_glibc("mallopt")
+    if mallopt is None:
         return False
     kept = mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK) or mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK_OF_OLD_GLIBC)
     return bool(kept and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_TOP_PAD, 64 << 20))
+
+
+def return_freed_memory() -> bool:
+    """Return to the kernel once what has been freed up to now: what a large corpus took while it was ordered.
+
+    Returns:
+        Whether there was anything to return; False where the C library is another than glibc.
+    """
+    malloc_trim = _of_glibc("malloc_trim")
+    return malloc_trim is not None and bool(malloc_trim(0))
+
+
+def _of_glibc(name: str) -> Any:
+    """A function of the C library, None where that is not glibc."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError):
+        return None

@@ -1,26 +1,29 @@
 """`seqkit-generate`: decode a split of a preprocessed data set and score it.
 
-Composes, loads the models, goes through the batches, writes, prints the score, and gives the exit code.
+Composes, has the split decoded, writes, prints the score, and gives the exit code.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqkit.config.root import RootConfig
+from seqkit.errors import ConfigError, UserError
 from seqkit.files import atomic_write
 from seqkit_cli._main import run
 
 if TYPE_CHECKING:
+    from seqkit.distributed.plan import Plan
     from seqkit.generation.output import SentenceResult
-    from seqkit.hub import Hub
     from seqkit.scoring.base import Scorer
+    from seqkit_cli._decoding import Decoded, Split
 
 logger = logging.getLogger("seqkit-generate")
 
@@ -33,6 +36,8 @@ _EXAMPLES = (
     "common_eval.post_process=subword_nmt",
     "seqkit-generate common_eval.path=a.pt:b.pt task.data=data-bin dataset.gen_subset=valid generation.beam=10 "
     "generation.lenpen=0.6 common_eval.results_path=results",
+    "seqkit-generate common_eval.path=checkpoints/checkpoint_best.pt task.data=data-bin common.cpu=true "
+    "distributed_training.distributed_world_size=4",
 )
 
 
@@ -43,37 +48,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def generate(config: RootConfig) -> int:
     """Decode as the config says."""
-    import torch
-
-    from seqkit.hub import Hub
     from seqkit.metrics.progress import make_progress
+    from seqkit_cli._decoding import decode_split, decode_split_in_processes
 
-    hub = Hub.load(config)
-    config = hub.config
-    if not config.generation.no_seed_provided:
-        torch.manual_seed(config.common.seed)
-    scorer = _scorer(hub)
+    if config.generation.constraints is not None:
+        raise ConfigError(
+            f"generation.constraints={config.generation.constraints}: a split has no constraints; give them to "
+            "seqkit-interactive, behind tabs on each line"
+        )
+    plan = _plan(config)
     subset = config.dataset.gen_subset
-    dataset = hub.task.load_dataset(subset)
-    batches = hub.batches(dataset)
-    progress = make_progress(
-        hub.decode_batches(batches, dataset),
-        total=len(batches),
-        log_format=config.common.log_format,
-        log_interval=config.common.log_interval,
-        log_file=config.common.log_file,
-        prefix=f"generate {subset}",
-        default_log_format="none" if config.common.no_progress_bar else "tqdm",
-    )
-    sentences, tokens, has_target, started = 0, 0, False, time.perf_counter()
-    with progress, _output(config) as write:
-        for results in progress:
-            for result in results:
+    with ExitStack() as stack:
+        write = stack.enter_context(_output(config, plan))
+        if plan.starts:
+            split = decode_split_in_processes(config, plan)
+        else:
+            split = decode_split(config, (plan.first_rank, plan.world_size))
+        stack.enter_context(closing(split.batches))
+        scorer = _scorer(split, config)
+        progress = make_progress(
+            split.batches,
+            total=split.count,
+            log_format=config.common.log_format,
+            log_interval=config.common.log_interval,
+            log_file=config.common.log_file,
+            prefix=f"generate {subset}",
+            default_log_format="none" if config.common.no_progress_bar else "tqdm",
+        )
+        sentences, tokens, has_target, started = 0, 0, False, time.perf_counter()
+        stack.enter_context(progress)
+        for batch in progress:
+            for decoded in batch:
+                result = decoded.result
                 sentences += 1
                 tokens += len(result.hypotheses[0].tokens) if result.hypotheses else 0
-                has_target |= result.target is not None
-                _score(scorer, result, hub)
+                has_target |= decoded.reference is not None
+                _score(scorer, decoded)
+                if result.error is not None:
+                    logger.warning("sentence %d has no output: %s", result.id, result.error)
                 write(result)
+            if not config.common_eval.results_path:
+                sys.stdout.flush()
             progress.log({"sentences": sentences})
         seconds = time.perf_counter() - started
         if has_target:
@@ -86,30 +101,44 @@ def generate(config: RootConfig) -> int:
     return 0
 
 
-def _scorer(hub: Hub) -> Scorer:
+def _plan(config: RootConfig) -> Plan:
+    import torch
+
+    from seqkit.distributed.plan import plan_processes
+
+    gpus = 0 if config.common.cpu or not torch.cuda.is_available() else torch.cuda.device_count()
+    return plan_processes(config.distributed_training, gpus=gpus, environ=os.environ)
+
+
+def _scorer(split: Split, config: RootConfig) -> Scorer:
     from seqkit.registry import registry
     from seqkit.scoring.base import build_scorer
     from seqkit.scoring.bleu import Bleu
 
-    chosen = hub.config.scoring
+    chosen = split.scoring
     assert chosen is not None
-    if hub.config.generation.sacrebleu and chosen._name == "bleu":
+    if config.generation.sacrebleu and chosen._name == "bleu":
         chosen = registry("scoring").get("sacrebleu").config(_name="sacrebleu")
     scorer = build_scorer(chosen)
     if isinstance(scorer, Bleu):
-        scorer.number_words_as(hub.target_dictionary.symbols)
+        scorer.number_words_as(split.symbols)
     return scorer
 
 
-def _score(scorer: Scorer, result: SentenceResult, hub: Hub) -> None:
+def _score(scorer: Scorer, decoded: Decoded) -> None:
     """Count the best hypothesis; one that is missing counts as an empty one."""
-    if result.target is not None:
-        scorer.add(hub.decode_pieces(result.target), result.hypotheses[0].text if result.hypotheses else "")
+    if decoded.reference is not None:
+        hypotheses = decoded.result.hypotheses
+        scorer.add(decoded.reference, hypotheses[0].text if hypotheses else "")
 
 
 @contextmanager
-def _output(config: RootConfig) -> Iterator[Callable[[SentenceResult | str], None]]:
-    """A function that writes results and the closing line: to standard output, or whole or not at all to a file."""
+def _output(config: RootConfig, plan: Plan) -> Iterator[Callable[[SentenceResult | str], None]]:
+    """A function that writes results and the closing line: to standard output, or whole or not at all to a file.
+
+    Raises:
+        UserError: the file cannot be made.
+    """
     from seqkit.generation.output import json_line, text_lines
 
     evaluation = config.common_eval
@@ -128,11 +157,21 @@ def _output(config: RootConfig) -> Iterator[Callable[[SentenceResult | str], Non
         yield lambda item: write_to(sys.stdout.write, item)
         return
     folder = Path(evaluation.results_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"generate-{config.dataset.gen_subset}.{'jsonl' if as_json else 'txt'}"
-    with atomic_write(folder / name, "w", encoding="utf-8") as file:
+    # where other machines write their parts, each part has a name of its own
+    here = max(plan.starts, 1)
+    part = "" if here == plan.world_size else f".{plan.first_rank}-of-{plan.world_size}"
+    place = folder / f"generate-{config.dataset.gen_subset}{part}.{'jsonl' if as_json else 'txt'}"
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(atomic_write(place, "w", encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"common_eval.results_path={evaluation.results_path} cannot be written ({error.strerror or error}); "
+                "give a folder that can, or leave it out to write to standard output"
+            ) from error
         yield lambda item: write_to(file.write, item)
-    logger.info("wrote %s", folder / name)
+    logger.info("wrote %s", place)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,16 @@ logger = logging.getLogger("seqkit-interactive")
 
 _DESCRIPTION = (
     "Decode lines as they are typed or piped in, or the lines of interactive.input. Prints fairseq's S/W/H/D/P lines "
-    "in the order of the input, or JSON lines with common_eval.format=json. Task and model come from the checkpoint."
+    "in the order of the input, or JSON lines with common_eval.format=json. Task and model come from the checkpoint. "
+    "A line that cannot be decoded is told on standard error and stops no other."
 )
 _EXAMPLES = (
     "seqkit-interactive common_eval.path=checkpoints/checkpoint_best.pt task.data=data-bin bpe=subword_nmt "
     "bpe.bpe_codes=codes",
     "seqkit-interactive common_eval.path=checkpoints/checkpoint_best.pt task.data=data-bin interactive.input=text.de "
     "interactive.buffer_size=1024 dataset.max_tokens=4096",
+    "seqkit-interactive common_eval.path=checkpoints/checkpoint_best.pt task.data=data-bin "
+    "generation.constraints=unordered  (each line: the sentence and, behind tabs, what the output must contain)",
 )
 
 
@@ -44,6 +47,12 @@ def interactive(config: RootConfig) -> int:
             f"dataset.batch_size={config.dataset.batch_size} is more than the "
             f"interactive.buffer_size={buffer_size} lines that are read together; raise the buffer to at least that"
         )
+    processes = config.distributed_training.distributed_world_size
+    if processes is not None and processes > 1:
+        raise ConfigError(
+            f"distributed_training.distributed_world_size={processes}: lines are decoded as they come, by one process; "
+            "leave it out, or preprocess the text and use seqkit-generate"
+        )
     with _lines(config.interactive.input) as lines:
         import torch
 
@@ -56,9 +65,11 @@ def interactive(config: RootConfig) -> int:
         as_json = config.common_eval.format == "json"
         read = 0
         for buffer in _buffers(lines, buffer_size):
-            for result in hub.answer(buffer, first=read):
+            for line, result in zip(buffer, hub.answer(buffer, first=read), strict=True):
                 if result.error is not None:
                     logger.warning("line %d is left out: %s", result.id + 1, result.error)
+                elif not line.strip():
+                    logger.warning("line %d is empty; its output is what the model makes of nothing", result.id + 1)
                 print(json_line(result) if as_json else "\n".join(text_lines(result, with_time=True)))
             sys.stdout.flush()
             read += len(buffer)

@@ -15,6 +15,7 @@ from seqkit.errors import ConfigError
 from seqkit_cli._main import run
 
 if TYPE_CHECKING:
+    from seqkit.distributed.communication import Communication
     from seqkit.training.validation import Validator
 
 _DESCRIPTION = (
@@ -42,17 +43,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def validate(config: RootConfig) -> int:
-    """Validate as the config says."""
+    """Validate as the config says, in as many processes as it and the environment say."""
+    from seqkit_cli._processes import run_processes
+
+    return run_processes(config, validate_here, "seqkit-validate")
+
+
+def validate_here(config: RootConfig, communication: Communication) -> int:
+    """Validate in this process, one of those connected by `communication`; returns the exit code."""
     from seqkit.metrics.progress import make_progress
 
-    validator = load_validator(config)
+    validator = load_validator(config, communication)
     validator.begin()
     for subset in validator.subsets:
         progress = make_progress(
             validator.batches(subset),
-            log_format=config.common.log_format,
+            log_format=config.common.log_format if communication.is_main else "none",
             log_interval=config.common.log_interval,
-            log_file=config.common.log_file,
+            log_file=config.common.log_file if communication.is_main else None,
             prefix=f"valid on '{subset}' subset",
             default_log_format="simple" if config.common.no_progress_bar else "tqdm",
         )
@@ -62,16 +70,23 @@ def validate(config: RootConfig) -> int:
     return 0
 
 
-def load_validator(config: RootConfig) -> Validator:
-    """Read the checkpoint `common_eval.path` and prepare its validation."""
-    from seqkit.interop.open_checkpoint import open_checkpoint
+def load_validator(config: RootConfig, communication: Communication | None = None) -> Validator:
+    """Read the checkpoint `common_eval.path` and prepare its validation, by default in this process alone."""
+    from seqkit.interop.open_checkpoint import open_parts
     from seqkit.training.evaluation import build_evaluator
 
     path = config.common_eval.path
     if path is None:
         raise ConfigError("common_eval.path is not given; give the checkpoint to validate")
-    checkpoint = open_checkpoint(path, trust_pickle=config.checkpoint.trust_pickle)
-    return build_evaluator(with_checkpoint(config, checkpoint.config), checkpoint, path)
+    checkpoint = open_parts(
+        path,
+        suffix=config.checkpoint.checkpoint_suffix,
+        shard_count=config.checkpoint.checkpoint_shard_count,
+        trust_pickle=config.checkpoint.trust_pickle,
+    )
+    merged = with_checkpoint(config, checkpoint.config)
+    merged.distributed_training = config.distributed_training
+    return build_evaluator(merged, checkpoint, path, communication)
 
 
 def with_checkpoint(config: RootConfig, saved: dict[str, object]) -> RootConfig:

@@ -18,14 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from make_corpus import main as make_corpus
-from matplotlib import pyplot
 from tqdm import tqdm
 
 from seqkit.config.compose import compose
-
-matplotlib.use("Agg")
 
 RECIPE = "examples/inverse_text_normalization"
 PIECES = 1600
@@ -82,8 +78,9 @@ def run_demo(folder: Path, train_size: int, overrides: list[str]) -> None:
         [f"task.data={data}", f"checkpoint.save_dir={checkpoints}", f"common.log_file={log}", *overrides],
         folder / "train.log",
     )
-    curve = draw_loss(log, folder / "loss.png")
-    print(f"   trained in {seconds:.0f} s; loss curve: {curve}")
+    print(f"   trained in {seconds:.0f} s")
+    picture = folder / "loss.png"
+    command("plot", log, "--output", picture, "--keys", "loss", "--title", "Spoken to written", log=folder / "plot.log")
 
     step("4  Generate: phrasings and values that the training never saw")
     decoder = [
@@ -194,26 +191,6 @@ def json_of(line: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         return {}
     return figures if isinstance(figures, dict) else {}
-
-
-def draw_loss(log: Path, picture: Path) -> Path:
-    """Draw the training and validation loss of a JSON log; returns the picture's path."""
-    figures = [json_of(line) for line in lines(log)]
-    curves = {
-        "training": [(int(row["num_updates"]), float(row["loss"])) for row in figures if "update" in row],
-        "validation": [
-            (int(row["valid_num_updates"]), float(row["valid_loss"])) for row in figures if "valid_loss" in row
-        ],
-    }
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for (name, points), style in zip(curves.items(), ("-", "o--"), strict=True):
-        axes.plot(*zip(*points, strict=True), style, label=name)
-    axes.set(xlabel="updates", ylabel="loss (bits per token)", yscale="log", title="Inverse text normalisation")
-    axes.legend()
-    axes.grid(alpha=0.3, which="both")
-    figure.savefig(picture, dpi=120)
-    pyplot.close(figure)
-    return picture
 
 
 def best_hypotheses(output: Path) -> list[str]:

@@ -5,13 +5,13 @@ Sees states, not files. Knows nothing of models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from seqkit.checkpoint.policy import checkpoint_number, epoch_checkpoints, update_checkpoints
+from seqkit.checkpoint.policy import best_checkpoints, checkpoint_number, epoch_checkpoints, update_checkpoints
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.errors import CheckpointError
 
@@ -19,8 +19,9 @@ from seqkit.errors import CheckpointError
 def average_checkpoints(states: Iterable[tuple[str, CheckpointState]]) -> CheckpointState:
     """The first checkpoint with every weight replaced by the mean over all.
 
-    Floating-point weights are summed in float32 or wider (half precision is widened), integer buffers are divided
-    with the remainder dropped, as fairseq does. The optimizer's state is left out: it belongs to none of the averages.
+    Floating-point weights are summed in float64 and come out in float32 (those that were wider as they were), integer
+    buffers are divided with the remainder dropped, as fairseq does. The optimizer's state is left out: it belongs to
+    none of the averages.
 
     Args:
         states: (name for messages, checkpoint); taken one at a time, so that two are in memory at most.
@@ -31,21 +32,24 @@ def average_checkpoints(states: Iterable[tuple[str, CheckpointState]]) -> Checkp
     first: CheckpointState | None = None
     first_name = ""
     sums: dict[str, Tensor] = {}
+    formats: dict[str, torch.dtype] = {}
     count = 0
     for name, state in states:
-        weights = {key: _widened(tensor) for key, tensor in state.model.items()}
         if first is None:
             first, first_name = state, name
-            sums = {key: tensor.clone() for key, tensor in weights.items()}
+            formats = {key: _format_of_mean(tensor) for key, tensor in state.model.items()}
+            sums = {key: _summand(tensor).clone() for key, tensor in state.model.items()}
         else:
-            _require_same(first_name, sums, name, weights)
-            for key, tensor in weights.items():
-                sums[key] += tensor
+            _require_same(first_name, sums, name, state.model)
+            for key, tensor in state.model.items():
+                sums[key] += _summand(tensor)
         count += 1
     if first is None:
         raise CheckpointError("no checkpoints to average; name at least one")
     model = {
-        key: total / count if total.is_floating_point() else torch.div(total, count, rounding_mode="floor")
+        key: (total / count).to(formats[key])
+        if total.is_floating_point()
+        else torch.div(total, count, rounding_mode="floor")
         for key, total in sums.items()
     }
     return CheckpointState(
@@ -84,8 +88,39 @@ def last_checkpoints(
     return found[:count]
 
 
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+def best_of_folder(folder: str | Path, count: int, *, maximize: Callable[[Path], bool]) -> list[Path]:
+    """The `count` best of the `checkpoint.best_*` files that `checkpoint.keep_best_checkpoints` keeps.
+
+    Args:
+        maximize: tells from one of the files whether the largest figure is the best.
+
+    Raises:
+        CheckpointError: there are fewer, or they are of several figures.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give the folder that holds the best checkpoints")
+    by_metric = best_checkpoints(place)
+    if len(by_metric) > 1:
+        raise CheckpointError(
+            f"{folder} holds best checkpoints by {' and by '.join(by_metric)}; name the files themselves with --inputs"
+        )
+    found = next(iter(by_metric.values()), [])
+    if len(found) < count:
+        names = ", ".join(path.name for path in found) or "none"
+        raise CheckpointError(
+            f"{folder} holds {len(found)} best checkpoints, not the {count} asked for ({names}); "
+            "checkpoint.keep_best_checkpoints says how many training keeps"
+        )
+    return found[:count] if maximize(found[0]) else found[::-1][:count]
+
+
+def _summand(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _format_of_mean(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
 
 
 def _require_same(first_name: str, first: dict[str, Tensor], name: str, weights: dict[str, Tensor]) -> None:

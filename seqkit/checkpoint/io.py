@@ -1,17 +1,22 @@
 """Checkpoint files: written whole or not at all, read without running anything that is in them.
 
-A file is a zip archive as `torch.save` makes it, so `torch.load(path, weights_only=True)` opens it too; the CRC-32 that
-the archive keeps of each record is verified on reading. Knows nothing of training, nor of which files are kept.
+A file is a zip archive as `torch.save` makes it, so `torch.load(path, weights_only=True)` opens it too. The archive's
+comment, its very last bytes, is the SHA-256 of all bytes before it, so that a single changed bit anywhere is noticed on
+reading. Files without that seal (older ones, and those of other programs) are checked by the CRC-32 that archives keep
+of each record, which torch itself does not look at. Knows nothing of training, nor of which files are kept.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import shutil
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,26 +25,39 @@ import torch
 from torch import Tensor
 
 from seqkit.checkpoint.state import FORMAT, CheckpointState
-from seqkit.errors import CheckpointError
+from seqkit.errors import CheckpointError, DamagedCheckpointError
 from seqkit.files import atomic_write, sync_folder
 
 _FIELDS = tuple(field.name for field in fields(CheckpointState))
-_CHUNK = 1 << 20
+_CHUNK = 1 << 24
+_SEAL = b"seqkit-sha256:"
+_SEAL_SIZE = len(_SEAL) + 64
+_END_OF_ARCHIVE = b"PK\x05\x06"
+_END_SIZE = 22
+"""The record that ends a zip archive: its last two bytes are the length of the comment that follows."""
 
 
-def write_checkpoint(path: str | Path, state: CheckpointState) -> None:
-    """Write `state` to `path`: to a temporary file beside it, fsynced, then renamed.
+class WritingAbandonedError(Exception):
+    """The one who asked for a checkpoint wants it no more."""
+
+
+def write_checkpoint(path: str | Path, state: CheckpointState, *, abandoned: Callable[[], bool] | None = None) -> None:
+    """Write `state` to `path`: to a temporary file beside it, sealed, fsynced, then renamed.
+
+    Args:
+        abandoned: asked between pieces; where it says so, writing ends and leaves nothing behind.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written; what was at `path` before is untouched.
         TypeError: `state` holds something other than tensors and plain containers, and could not be read back.
+        WritingAbandonedError: `abandoned` said so.
     """
     content = {"format": FORMAT} | {name: getattr(state, name) for name in _FIELDS}
     _require_plain(content, "state")
     target = Path(path)
     try:
         with atomic_write(target) as file:
-            sink = _Sink(file)
+            sink = _Sink(file, abandoned)
             try:
                 torch.save(content, cast(IO[bytes], sink))
             except RuntimeError:
@@ -47,6 +65,7 @@ def write_checkpoint(path: str | Path, state: CheckpointState) -> None:
                 if sink.error is not None:
                     raise sink.error from None
                 raise
+            sink.seal()
     except OSError as error:
         raise write_failure(target, error) from error
 
@@ -55,7 +74,8 @@ def read_checkpoint(path: str | Path) -> CheckpointState:
     """The checkpoint in `path`, with all tensors on the CPU.
 
     Raises:
-        CheckpointError: the file is missing, damaged, truncated, or not a seqkit checkpoint.
+        DamagedCheckpointError: the file is truncated, or a byte of it is not what was written.
+        CheckpointError: the file is missing or not a seqkit checkpoint.
     """
     content = _load(Path(path), verify=True)
     unknown = sorted(set(content) - {"format", *_FIELDS})
@@ -68,12 +88,89 @@ def read_checkpoint(path: str | Path) -> CheckpointState:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether `path` is a checkpoint that seqkit wrote (of this format or a later one)."""
+    """Whether `path` is a checkpoint that seqkit wrote (of this format or a later one), damaged or not."""
+    if is_sealed(path):
+        return True
     try:
         content = _load(Path(path), verify=False, any_format=True)
     except CheckpointError:
         return False
     return str(content.get("format", "")).startswith(FORMAT.rsplit("-", 1)[0])
+
+
+def is_sealed(path: str | Path) -> bool:
+    """Whether a file ends with the SHA-256 that seqkit's checkpoints end with, right or wrong."""
+    try:
+        return _stored_digest(Path(path)) is not None
+    except OSError:
+        return False
+
+
+def checkpoint_progress(path: str | Path) -> dict[str, Any]:
+    """The `progress` of a checkpoint that seqkit wrote, without reading its tensors or checking the file.
+
+    Raises:
+        CheckpointError: the file is missing, not a seqkit checkpoint, or so damaged that it cannot be told.
+    """
+    progress = _load(Path(path), verify=False, any_format=True).get("progress")
+    return progress if isinstance(progress, dict) else {}
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether a file ends as a zip archive does.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # an end that contradicts itself
+        return False
+
+
+def verify_archive(path: str | Path) -> None:
+    """Read all of a `.pt` archive against its checksums: seqkit's seal, or the CRC-32 of each record.
+
+    Raises:
+        DamagedCheckpointError: one of them is wrong.
+        OSError: the file cannot be read.
+    """
+    file = Path(path)
+    stored = _stored_digest(file)
+    if stored is not None:
+        if _digest(file) != stored:
+            raise DamagedCheckpointError(f"{path} is damaged: its bytes are not those of its SHA-256 checksum")
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if archive.comment:
+                raise DamagedCheckpointError(f"{path} is damaged: its checksum cannot be read")
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+        raise DamagedCheckpointError(f"{path} is damaged: {_first_line(error)}") from error
+    if damaged is not None:
+        raise DamagedCheckpointError(f"{path} is damaged: the checksum of its record {damaged!r} is wrong")
+
+
+def remove_leftovers(folder: str | Path, older_than: float = 60.0) -> list[str]:
+    """Delete what killed processes left half-written.
+
+    A temporary file is left over if no process of its number runs on this machine (but this one, which has only begun)
+    and nothing was written to it for `older_than` seconds, as a process on another machine would do.
+
+    Returns:
+        names of the files deleted.
+    """
+    removed = []
+    for path in Path(folder).glob(".checkpoint*.tmp"):
+        match = re.fullmatch(r"\.checkpoint.*\.(\d+)\.tmp", path.name)
+        if match is None or (int(match[1]) != os.getpid() and _is_running(int(match[1]))):
+            continue
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime >= older_than:
+                path.unlink()
+                removed.append(path.name)
+    return sorted(removed)
 
 
 def copy_checkpoint(source: str | Path, target: str | Path) -> None:
@@ -109,7 +206,7 @@ def require_writable(folder: str | Path) -> None:
         CheckpointError: they cannot.
     """
     place = Path(folder)
-    probe = place / f".seqkit-write-test.{os.getpid()}"
+    probe = place / f".checkpoint-write-test.{os.getpid()}.tmp"
     try:
         place.mkdir(parents=True, exist_ok=True)
         with open(probe, "wb") as file:
@@ -139,21 +236,80 @@ def write_failure(target: Path, error: OSError) -> CheckpointError:
 
 
 class _Sink:
-    """A file that remembers why a write failed."""
+    """A file that hashes what it is given, seals the archive, and remembers why a write failed."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], abandoned: Callable[[], bool] | None = None) -> None:
         self._file = file
-        self.error: OSError | None = None
+        self._abandoned = abandoned
+        self._hash = hashlib.sha256()
+        self._held = b""
+        self.error: Exception | None = None
 
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
+    def write(self, data: bytes | memoryview) -> int:
+        view = memoryview(data).cast("B")
+        # The archive's last two bytes say that it has no comment; they are held back until it has one.
+        kept = max(len(view) - 2, 0)
+        self._put(self._held[: max(len(self._held) + len(view) - 2, 0)])
+        self._put(view[:kept])
+        self._held = (self._held + bytes(view[kept:]))[-2:]
+        return len(view)
+
+    def seal(self) -> None:
+        """Append the checksum as the archive's comment."""
+        assert self._held == b"\0\0", "torch.save ended with something other than an archive without comment"
+        self._put(_SEAL_SIZE.to_bytes(2, "little"))
+        self._file.write(_SEAL + self._hash.hexdigest().encode())
 
     def flush(self) -> None:
         self._file.flush()
+
+    def _put(self, data: bytes | memoryview) -> None:
+        try:
+            for start in range(0, len(data), _CHUNK):
+                if self._abandoned is not None and self._abandoned():
+                    raise WritingAbandonedError
+                piece = data[start : start + _CHUNK]
+                self._hash.update(piece)
+                self._file.write(piece)
+        except (OSError, WritingAbandonedError) as error:
+            self.error = error
+            raise
+
+
+def _stored_digest(path: Path) -> str | None:
+    """The checksum at the end of a file, None where there is none."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _END_SIZE - _SEAL_SIZE))
+        tail = file.read()
+    end, comment = tail[:_END_SIZE], tail[_END_SIZE:]
+    if not (end.startswith(_END_OF_ARCHIVE) and comment.startswith(_SEAL) and len(comment) == _SEAL_SIZE):
+        return None
+    return comment[len(_SEAL) :].decode("ascii", "replace")
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a sealed file but for the seal itself."""
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        left = os.fstat(file.fileno()).st_size - _SEAL_SIZE
+        while left > 0:
+            piece = file.read(min(left, _CHUNK))
+            if not piece:
+                break
+            hasher.update(piece)
+            left -= len(piece)
+    return hasher.hexdigest()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _load(path: Path, *, verify: bool, any_format: bool = False) -> dict[str, Any]:
@@ -162,12 +318,12 @@ def _load(path: Path, *, verify: bool, any_format: bool = False) -> dict[str, An
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give a checkpoint file in it, such as {path}/checkpoint_best.pt")
     try:
-        if not zipfile.is_zipfile(path):
-            raise CheckpointError(
+        if not is_archive(path):
+            raise DamagedCheckpointError(
                 f"{path} is not a checkpoint, or is truncated: {path.stat().st_size} bytes, no archive"
             )
         if verify:
-            _verify(path)
+            verify_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=not verify)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
@@ -180,14 +336,6 @@ def _load(path: Path, *, verify: bool, any_format: bool = False) -> dict[str, An
         what = f"of format {found!r}" if isinstance(found, str) else "of another program"
         raise CheckpointError(f"{path} is a file {what}; this version of seqkit reads {FORMAT!r}")
     return content
-
-
-def _verify(path: Path) -> None:
-    """Read every record against its CRC-32, which torch itself does not look at."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of its record {damaged!r} is wrong")
 
 
 def _neighbours(path: Path) -> str:

@@ -12,6 +12,7 @@ Names only: knows nothing of what is in the files, nor of how they are written.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -89,7 +90,9 @@ class CheckpointPolicy:
         if event.value is not None:
             if self._at_least_as_good(event.value, event.best):
                 names.append(self.best_name)
-            if config.keep_best_checkpoints > 0 and self._at_least_as_good(event.value, self._worst_kept(present)):
+            worst = self._worst_kept(present)
+            as_this = event.best if worst is None else worst
+            if config.keep_best_checkpoints > 0 and self._at_least_as_good(event.value, as_this):
                 names.append(self._kept_best_name(event, event.value))
         if not config.no_last_checkpoints:
             names.append(self.last_name)
@@ -142,6 +145,12 @@ class CheckpointPolicy:
         return f"checkpoint.best_{self._config.best_checkpoint_metric}_{value:.3f}{digit}{self._suffix}.pt"
 
 
+def suffixed(path: str | Path, suffix: str) -> Path:
+    """The path with `checkpoint.checkpoint_suffix` before its `.pt`."""
+    place = Path(path)
+    return place.with_name(f"{place.stem}{suffix}.pt") if suffix and place.suffix == ".pt" else place
+
+
 def epoch_checkpoints(folder: str | Path) -> list[Path]:
     """The `checkpoint<epoch>.pt` files of a folder, newest epoch first."""
     return _paths(folder, re.compile(r"checkpoint(\d+)\.pt"))
@@ -150,6 +159,22 @@ def epoch_checkpoints(folder: str | Path) -> list[Path]:
 def update_checkpoints(folder: str | Path) -> list[Path]:
     """The `checkpoint_<epoch>_<updates>.pt` files of a folder, newest first."""
     return _paths(folder, re.compile(r"checkpoint_\d+_(\d+)\.pt"))
+
+
+def best_checkpoints(folder: str | Path) -> dict[str, list[Path]]:
+    """The `checkpoint.best_<metric>_<value><digit>.pt` files of a folder by metric, largest value first."""
+    pattern = re.compile(r"checkpoint\.best_(.+)_-?\d+\.?\d*\.pt")
+    metrics = {match[1] for match in map(pattern.fullmatch, os.listdir(folder)) if match}
+    return {
+        metric: _paths(folder, re.compile(rf"checkpoint\.best_{re.escape(metric)}_(-?\d+\.?\d*)\.pt"))
+        for metric in sorted(metrics)
+    }
+
+
+def saved_checkpoints(folder: str | Path, suffix: str = "") -> list[Path]:
+    """All checkpoints of a folder that a training saves, in no order, but for `checkpoint_last`."""
+    name = re.compile(rf"checkpoint(\d+|_\d+_\d+|_best|\.best_.+_-?[\d.]+){re.escape(suffix)}\.pt")
+    return [item for item in Path(folder).iterdir() if name.fullmatch(item.name)]
 
 
 def checkpoint_number(path: Path) -> int:

@@ -9,6 +9,8 @@ Overrides are rewritten first, so that Hydra does not stop at the first mistake:
 from __future__ import annotations
 
 import copy
+import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +19,10 @@ from typing import Any
 import yaml
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, Sweep, ValueType
@@ -27,18 +31,21 @@ from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.types import RunMode
-from omegaconf import Container, DictConfig, OmegaConf, open_dict
+from omegaconf import AnyNode, Container, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from seqkit.config.base import Config, default_of, option_info
-from seqkit.config.recipes import configs_dir, recipe_names
+from seqkit.config.recipes import configs_dir, recipe_names, variant_names
 from seqkit.config.root import COMPONENTS, SECTIONS
 from seqkit.config.validate import options_of, plain, show
 from seqkit.errors import ConfigError, UnknownNameError, did_you_mean
 from seqkit.registry import registry
 
-ROOT_CONFIG = "config"
+ROOT_CONFIG = "_nothing_"
 """The name of the config that holds nothing: what is composed when no `--config-name` is given."""
+
+_EMPTY = (ROOT_CONFIG, "config")
+"""Configs that hold nothing. fairseq's and users' files name `config` in their defaults lists, or are called so."""
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What Hydra raises for what a user wrote."""
@@ -46,10 +53,19 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 _KEY = re.compile(r"[\w.\-]+")
 
 
+def _environment_variable(name: str, *default: Any) -> Any:
+    """The value of `${env:NAME}` or `${env:NAME,default}`."""
+    if name not in os.environ and not default:
+        raise ValueError(f"the environment has no variable {name}")
+    return os.environ.get(name, *default)
+
+
 class ComponentSource(ConfigSource):
     """Config source `seqkit://`: each registered component as a config of its kind's group, and the empty root.
 
-    Lists names from the registries without importing a component; a component's config is only its `_name`.
+    Lists names from the registries without importing a component; a component's config is only its `_name`, that of a
+    named variant which a plugin registered also the variant's options. fairseq's way of naming an architecture behind
+    its model (`model=transformer_lm/transformer_lm_gpt`) is understood.
     """
 
     @staticmethod
@@ -63,12 +79,17 @@ class ComponentSource(ConfigSource):
         path = _without_suffix(config_path)
         if not self.is_config(path):
             raise ConfigLoadError(f"no component {path!r}")
-        content = {} if path == ROOT_CONFIG else {"_name": path.partition("/")[2]}
+        kind, _, name = path.partition("/")
+        content: dict[str, Any] = {}
+        if path not in _EMPTY:
+            named = registry(kind).variants.get(name)
+            # What is no component is a named variant from a file; `ConfigLoader` fills in its options.
+            content = {"_name": name.rpartition("/")[2]} if named is None else {"_name": named.of, **named.options}
         return ConfigResult(
             provider=self.provider,
             path=self.full_path(),
             config=OmegaConf.create(content),
-            header={"package": None},
+            header={"package": f"_global_.{kind}" if "/" in name else None},
         )
 
     def is_group(self, config_path: str) -> bool:
@@ -76,12 +97,18 @@ class ComponentSource(ConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         kind, _, name = _without_suffix(config_path).partition("/")
-        return name in registry(kind).names() if kind in COMPONENTS else config_path == ROOT_CONFIG
+        if kind not in COMPONENTS:
+            return _without_suffix(config_path) in _EMPTY
+        component, _, of_it = name.partition("/")
+        names = registry(kind).names()
+        if of_it:
+            return component in names and of_it in (*registry(kind).variants, *variant_names(kind))
+        return name in names or name in registry(kind).variants
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         group = config_path.strip("/")
         if group in COMPONENTS:
-            return [] if results_filter == ObjectType.GROUP else registry(group).names()
+            return [] if results_filter == ObjectType.GROUP else [*registry(group).names(), *registry(group).variants]
         if group:
             return []
         return [] if results_filter == ObjectType.CONFIG else sorted(COMPONENTS)
@@ -96,6 +123,8 @@ def search_path(config_dirs: Sequence[str | Path]) -> ConfigSearchPath:
     version.setbase("1.3")
     Plugins.instance().register(ComponentSource)
     setup_globals()
+    # What older OmegaConfs called it; configs made for fairseq say ${env:HOME}.
+    OmegaConf.register_new_resolver("env", _environment_variable, replace=True)
     path = create_config_search_path(f"file://{configs_dir()}")
     for folder in reversed([Path(folder).expanduser() for folder in config_dirs]):
         if not folder.is_dir():
@@ -103,6 +132,25 @@ def search_path(config_dirs: Sequence[str | Path]) -> ConfigSearchPath:
         path.prepend(provider="user", path=f"file://{folder.resolve()}", anchor=SearchPathQuery(provider="main"))
     path.prepend(provider="seqkit", path="seqkit://components", anchor=SearchPathQuery(provider="schema"))
     return path
+
+
+class _Repository(ConfigRepository):
+    """Hydra's files. A recipe in a folder of its own is a whole config, as one beside the folder is."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        loaded = super().load_config(config_path)
+        folder, _, _ = config_path.rpartition("/")
+        if loaded is None or folder.partition("/")[0] in ("hydra", *SECTIONS, *COMPONENTS):
+            if loaded is not None and loaded.header.get("package") == "_group_":
+                loaded.header["package"] = None
+            return loaded
+        # Files made for older Hydras say "_group_" at the top level as well, and name groups as seen from there.
+        if loaded.header.get("package") in (None, "_group_"):
+            loaded.header["package"] = "_global_"
+        for entry in loaded.defaults_list or ():
+            if folder and isinstance(entry, GroupDefault) and entry.group in COMPONENTS:
+                entry.group = entry.group if self.group_exists(f"{folder}/{entry.group}") else f"/{entry.group}"
+        return loaded
 
 
 class ConfigLoader(ConfigLoaderImpl):
@@ -113,7 +161,9 @@ class ConfigLoader(ConfigLoaderImpl):
     """
 
     def __init__(self, config_dirs: Sequence[str | Path] = ()) -> None:
-        super().__init__(search_path(config_dirs))
+        places = search_path(config_dirs)
+        super().__init__(places)
+        self.repository = _Repository(config_search_path=places)
         self.config_dirs = [Path(folder) for folder in config_dirs]
         self._last: tuple[object, DictConfig] | None = None
 
@@ -152,6 +202,39 @@ class ConfigLoader(ConfigLoaderImpl):
         self._last = (question, copy.deepcopy(config))
         return config
 
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        """One file. Sections that are the bare name of a component, or that name a variant, are written out."""
+        loaded = super()._load_single_config(default, repo)
+        if loaded.provider == "hydra" or not isinstance(loaded.config, DictConfig):
+            return loaded
+        config = copy.deepcopy(loaded.config)
+        for kind in COMPONENTS:
+            node = config._get_node(kind) if kind in config else None
+            if isinstance(node, AnyNode) and isinstance(node._value(), str) and not node._is_interpolation():
+                config[kind] = {"_name": node._value()}
+            name = _component_name(config, kind)
+            if name is None or default.config_path == f"{kind}/{name}":
+                continue
+            if name in registry(kind).names():
+                _flatten(config[kind], kind, name)
+            elif self.repository.config_exists(f"{kind}/{name}"):
+                options = super().load_configuration(ROOT_CONFIG, [f"+{kind}={name}"], RunMode.RUN)[kind]
+                with open_dict(options):
+                    of = options._name
+                    _flatten(config[kind], kind, of)
+                    options.merge_with(config[kind])
+                    options._name = of
+                config[kind] = options
+        return dataclasses.replace(loaded, config=config)
+
+    def chosen_components(self, config_name: str | None, overrides: Sequence[str]) -> dict[str, str]:
+        """The components that a config file and overrides choose, by kind."""
+        if config_name is None and not overrides:
+            return {}
+        given = self.load_given(config_name, overrides)
+        names = {kind: _component_name(given, kind) if kind in given else None for kind in COMPONENTS}
+        return {kind: name for kind, name in names.items() if name is not None}
+
     def chosen_kinds(self, overrides: Sequence[str]) -> set[str]:
         """The kinds of component that overrides choose (`optimizer=adam`)."""
         keys = {line.partition("=")[0].lstrip("+") for line in overrides}
@@ -187,7 +270,13 @@ class ConfigLoader(ConfigLoaderImpl):
         if config_name == ROOT_CONFIG:
             return set()
         defaults = self.compute_defaults_list(config_name, [], RunMode.MULTIRUN)
-        return {default.override_key for default in defaults.defaults if default.override_key is not None}
+        listed = {default.override_key for default in defaults.defaults if default.override_key is not None}
+        loaded = self.repository.load_config(config_name)
+        entries = (loaded.defaults_list or ()) if loaded is not None else ()
+        # "task: null" is on the list, though nothing is chosen by it yet.
+        return listed | {
+            entry.group.lstrip("/") for entry in entries if isinstance(entry, GroupDefault) and entry.group
+        }
 
     def _rewrite_choice(self, line: str, kind: str, listed: set[str], problems: list[str]) -> str:
         try:
@@ -307,6 +396,22 @@ def lay_over_defaults(config: DictConfig) -> None:
             config[section] = defaults
         elif node is None or (isinstance(node, DictConfig) and node._is_none()):
             config[section] = defaults
+
+
+def _flatten(section: DictConfig, kind: str, name: str) -> None:
+    """`{"encoder": {"layers": 6}}` as `{"encoder_layers": 6}` where the component has flat options, in place."""
+    nested = [key for key in map(str, section) if isinstance(section._get_node(key), DictConfig)]
+    options = options_of(registry(kind).get(name).config) if nested else {}
+    with open_dict(section):
+        for key in nested:
+            inner = section._get_node(key)
+            if key in options or not isinstance(inner, DictConfig) or inner._is_none():
+                continue
+            parts = [str(part) for part in inner]
+            if any(f"{key}_{part}" in options for part in parts):
+                for part in parts:
+                    section[f"{key}_{part}"] = inner._get_node(part)
+                del section[key]
 
 
 def _component_name(config: DictConfig, kind: str) -> str | None:

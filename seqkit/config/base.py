@@ -32,7 +32,7 @@ class OptionInfo:
         low, high: inclusive bounds of a number (or of each number in a list).
         choices: the values allowed.
         follows: dotted path of the root config whose value this takes unless it is given itself
-            (`"optimization.lr"`).
+            (`"optimization.lr"`; `"criterion._name"` is the name of the component chosen).
         flags: fairseq's command-line spellings where they are not `--<name-with-dashes>`.
         positional: fairseq takes it as a positional argument (the data directory).
         bare: the value meant by fairseq's flag when it is given without one (`--remove-bpe`).

@@ -52,15 +52,18 @@ def compose(
     return compose_with(loader, config_name, overrides, missing_allowed=missing_allowed)
 
 
-def variant(kind: str, name: str) -> dict[str, Any]:
+def variant(kind: str, name: str, config_dir: Sequence[str | Path] = ()) -> dict[str, Any]:
     """What choosing `kind=name` gives: the component's `_name`, and the options that a named variant sets.
+
+    Args:
+        config_dir: the user's folders of configs, which may hold variants (`model/my_arch.yaml`).
 
     Raises:
         UnknownNameError: neither a component nor a variant has that name; the message lists near matches.
     """
     if name in registry(kind).names():
         return {"_name": name}
-    loader = ConfigLoader()
+    loader = ConfigLoader(config_dir)
     if not loader.repository.config_exists(f"{kind}/{name}"):
         known = loader.repository.get_group_options(kind)
         hint = did_you_mean(name, known) or f"; there are: {', '.join(known)}"

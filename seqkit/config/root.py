@@ -248,7 +248,7 @@ class _RootBuilder:
             target_section, _, target_name = info.follows.rpartition(".")
             settle(target_section, target_name)
             target = getattr(root, target_section, None)
-            if target is not None and target_name in options_of(type(target)):
+            if target is not None and (target_name == "_name" or target_name in options_of(type(target))):
                 value = getattr(target, target_name)
                 if value != MISSING:
                     try:

@@ -12,7 +12,7 @@ from seqkit.config.base import Config, option
 
 _NO_TPU = "seqkit runs on CPUs and CUDA GPUs; leave it unset"
 _NO_PIPELINE = "pipeline parallelism of this kind no longer exists in PyTorch; use distributed_training.ddp_backend"
-_NO_SLOWMO = "SlowMo is not supported; use another distributed_training.ddp_backend"
+_NO_SLOWMO = "SlowMo's package is no longer maintained; use another distributed_training.ddp_backend"
 _NO_MODEL_PARALLEL = "Megatron model parallelism is not supported; use distributed_training.ddp_backend=fully_sharded"
 _NO_PLASMA = "data is memory-mapped, which serves the purpose without a plasma store; leave it unset"
 _NO_AIM = "logging to Aim is not supported; use common.tensorboard_logdir or common.wandb_project"
@@ -43,7 +43,7 @@ class CommonConfig(Config):
     memory_efficient_bf16: bool = option(False, "bfloat16 without a float32 copy of the weights; implies bf16")
     fp16: bool = option(False, "train or decode in float16")
     memory_efficient_fp16: bool = option(False, "float16 without a float32 copy of the weights; implies fp16")
-    fp16_no_flatten_grads: bool = option(False, "keep float32 gradients of fp16 training as separate tensors")
+    fp16_no_flatten_grads: bool = option(False, "has no effect: gradients are never put into one vector")
     fp16_init_scale: int = option(128, "loss scale that fp16 training starts with", low=1)
     fp16_scale_window: int | None = option(
         None, "updates without overflow before the loss scale doubles; unset: 2**14 / GPUs / update_freq", low=1
@@ -54,16 +54,34 @@ class CommonConfig(Config):
     on_cpu_convert_precision: bool = option(False, "convert batches to half precision before they go to the device")
     min_loss_scale: float = option(1e-4, "loss scale below which fp16 training stops as diverged", low=0.0)
     threshold_loss_scale: float | None = option(None, "the loss scale is never lowered below this", low=0.0)
-    amp: bool = option(False, "automatic mixed precision (torch.amp)")
+    amp: bool = option(
+        False, "automatic mixed precision: weights stay float32, each operation runs in float16 (bf16: bfloat16) or not"
+    )
     amp_batch_retries: int = option(2, "times a batch is tried again after an overflow under amp", low=0)
     amp_init_scale: int = option(128, "loss scale that amp starts with", low=1)
     amp_scale_window: int | None = option(None, "updates without overflow before amp's loss scale doubles", low=1)
+    tf32: bool = option(
+        True, "a GPU may multiply float32 matrices in TF32: faster, with 10 bits of precision in the products' factors"
+    )
+    compile: str = option(
+        "none",
+        "compile the model's layers (torch.compile) once, for batches of any length; training starts later and, where "
+        "small operations cost much (on GPUs above all), goes faster",
+        choices=("none", "default", "max-autotune-no-cudagraphs"),
+    )
     user_dir: str | None = option(None, "folder of plugins: tasks, models, criterions, … of your own")
     empty_cache_freq: int = option(0, "give cached GPU memory back every so many updates; 0: never", low=0)
-    all_gather_list_size: int = option(16384, "bytes set aside per worker for exchanging log figures", low=1)
+    all_gather_list_size: int = option(
+        16384, "bytes set aside for exchanging log figures; has no effect: they may have any size", low=1
+    )
     model_parallel_size: int = option(1, "GPUs that share one model", refused=_NO_MODEL_PARALLEL)
     quantization_config_path: str | None = option(None, "YAML file that describes iterative quantisation")
-    profile: bool = option(False, "record NVTX ranges for the CUDA profiler")
+    profile: bool = option(
+        False, "profile a few updates: log where their time goes, write a trace, then train on as if nothing had been"
+    )
+    profile_after: int = option(10, "updates of a run before the profile begins", low=1)
+    profile_updates: int = option(5, "updates that are profiled", low=1)
+    profile_dir: str | None = option(None, "folder for the profile's trace; unset: checkpoint.save_dir")
     reset_logging: bool = option(False, "set up logging anew when a command starts, dropping earlier handlers")
     suppress_crashes: bool = option(False, "end with exit code 0 even when training fails (for sweeps)")
     use_plasma_view: bool = option(False, "keep indices in a plasma store", refused=_NO_PLASMA)
@@ -94,17 +112,25 @@ class CommonEvalConfig(Config):
 class DistributedTrainingConfig(Config):
     """Processes, GPUs and how they share the work."""
 
-    distributed_world_size: int = option(1, "number of processes over all machines (one for each GPU)", low=1)
-    distributed_num_procs: int | None = option(1, "processes started on this machine", low=0)
+    distributed_world_size: int | None = option(
+        None, "number of processes over all machines; unset: one for each GPU of this machine", low=1
+    )
+    distributed_num_procs: int | None = option(
+        None, "processes started on this machine; unset: one for each of its GPUs", low=0
+    )
     distributed_rank: int | None = option(0, "rank of this machine's first process", low=0)
-    distributed_backend: str = option("nccl", "torch.distributed backend (nccl on GPUs, gloo on CPUs)")
-    distributed_init_method: str | None = option(None, "how processes find each other, such as tcp://host:port")
-    distributed_port: int = option(-1, "port of the first process; -1: taken from the environment, or any free one")
+    distributed_backend: str = option(
+        "nccl", "torch.distributed backend for tensors on GPUs (those on CPUs always go by gloo)"
+    )
+    distributed_init_method: str | None = option(
+        None, "where processes meet: tcp://HOST:PORT of the machine of rank 0; unset: told by torchrun, SLURM, or us"
+    )
+    distributed_port: int = option(-1, "port where processes meet; -1: from SLURM's job number, or any free one")
     device_id: int = option(0, "GPU of this process", low=0, flags=("--device-id", "--local_rank"))
-    distributed_no_spawn: bool = option(False, "do not start processes even where there are several GPUs")
+    distributed_no_spawn: bool = option(False, "start no processes: this one is one of those that train")
     ddp_backend: str = option(
         "pytorch_ddp",
-        "how gradients are shared (c10d is the old name of pytorch_ddp, no_c10d of legacy_ddp)",
+        "how gradients are shared (c10d is the old name of pytorch_ddp, no_c10d of legacy_ddp; there is no slowmo)",
         choices=("c10d", "fully_sharded", "legacy_ddp", "no_c10d", "pytorch_ddp"),
     )
     ddp_comm_hook: str = option("none", "compress gradients for the exchange", choices=("none", "fp16"))
@@ -113,12 +139,18 @@ class DistributedTrainingConfig(Config):
     find_unused_parameters: bool = option(False, "let DDP look for parameters that got no gradient")
     gradient_as_bucket_view: bool = option(False, "gradients share memory with DDP's buckets")
     fast_stat_sync: bool = option(False, "old way to sum log figures over GPUs; has no effect any more")
-    heartbeat_timeout: int = option(-1, "seconds without progress after which the job is killed; -1: never")
+    heartbeat_timeout: int = option(
+        -1,
+        "seconds without progress (longer than any validation batch or save takes) after which the job is ended and "
+        "the process that stalls is named; -1: never",
+    )
     broadcast_buffers: bool = option(False, "copy buffers (batch-norm statistics) from rank 0 at every forward pass")
     slowmo_momentum: float | None = option(None, "SlowMo momentum", refused=_NO_SLOWMO)
     slowmo_base_algorithm: str = option("localsgd", "algorithm below SlowMo", refused=_NO_SLOWMO)
     localsgd_frequency: int = option(3, "updates between averages of local SGD", refused=_NO_SLOWMO)
-    nprocs_per_node: int = option(1, "processes on each machine (not needed: it follows from the world size)", low=1)
+    nprocs_per_node: int | None = option(
+        None, "processes on each machine, where distributed_num_procs does not say it; unset: one for each GPU", low=1
+    )
     pipeline_model_parallel: bool = option(False, "pipeline parallelism", refused=_NO_PIPELINE)
     pipeline_balance: str | None = option(None, "layers on each device", refused=_NO_PIPELINE)
     pipeline_devices: str | None = option(None, "device of each part", refused=_NO_PIPELINE)
@@ -217,6 +249,20 @@ class OptimizationConfig(Config):
         False, "leave out an epoch's last batches when they are fewer than update_freq"
     )
     debug_param_names: bool = option(False, "name the parameters in the optimizer's messages")
+    on_nonfinite: str | None = option(
+        None,
+        "what a loss or gradient that is not finite does: stop; skip (leave the update out); reduce_scale (leave it "
+        "out and lower the loss scale, down to common.min_loss_scale); unset: reduce_scale in fp16, else stop",
+        choices=("stop", "skip", "reduce_scale"),
+    )
+    on_oom: str = option(
+        "skip",
+        "what a batch that does not fit into memory does: skip (leave the update out, in all processes) or stop",
+        choices=("skip", "stop"),
+    )
+    max_skips_in_a_row: int = option(
+        10, "stop when more updates than this are left out one after the other (float16 overflows do not count)", low=0
+    )
 
 
 @dataclass
@@ -227,6 +273,11 @@ class CheckpointConfig(Config):
     restore_file: str = option("checkpoint_last.pt", "checkpoint to go on from, in save_dir or a path")
     continue_once: str | None = option(None, "checkpoint to go on from unless save_dir already has one")
     finetune_from_model: str | None = option(None, "checkpoint whose weights alone are taken, for a new training")
+    allow_partial: bool = option(
+        False,
+        "take those weights of the checkpoint that fit and tell which did not; where not all do, the optimizer begins "
+        "anew",
+    )
     reset_dataloader: bool = option(False, "begin with the first batch of an epoch, whatever the checkpoint says")
     reset_lr_scheduler: bool = option(False, "do not take the schedule's state from the checkpoint")
     reset_meters: bool = option(False, "do not take figures (best loss among them) from the checkpoint")
@@ -247,12 +298,14 @@ class CheckpointConfig(Config):
     best_checkpoint_metric: str = option("loss", "validation figure that decides which checkpoint is best")
     maximize_best_checkpoint_metric: bool = option(False, "the largest figure is best, not the smallest")
     patience: int = option(-1, "stop after this many validations without improvement; -1: never")
-    checkpoint_suffix: str = option("", "put at the end of checkpoint names")
-    checkpoint_shard_count: int = option(1, "files that one checkpoint is spread over", low=1)
+    checkpoint_suffix: str = option("", "put at the end of checkpoint names, before .pt, in saving and in loading")
+    checkpoint_shard_count: int = option(
+        1, "files that a checkpoint is read from: NAME_part0.pt, NAME_part1.pt, …, each with some of the weights", low=1
+    )
     load_checkpoint_on_all_dp_ranks: bool = option(False, "each rank reads the checkpoint, instead of a broadcast")
     write_checkpoints_asynchronously: bool = option(
-        False,
-        "write checkpoints while training goes on",
+        True,
+        "write checkpoints while training goes on; it waits only for a copy in memory, which is kept",
         flags=("--write-checkpoints-asynchronously", "--save-async"),
     )
     model_parallel_size: int = option(
@@ -308,6 +361,9 @@ class GenerationConfig(Config):
     temperature: float = option(1.0, "logits are divided by this: above 1 evens them out", low=0.0)
     diverse_beam_groups: int = option(-1, "groups of diverse beam search; -1: off")
     diverse_beam_strength: float = option(0.5, "penalty for tokens that an earlier group chose")
+    diverse_beam_reopen_ended: bool = option(
+        False, "a group may write on behind the end of one of its hypotheses, as fairseq does by mistake"
+    )
     diversity_rate: float = option(-1.0, "penalty by rank among siblings (diverse siblings search); -1: off")
     print_alignment: str | None = option(
         None,

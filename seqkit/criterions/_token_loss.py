@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,10 @@ from seqkit.criterions.base import Criterion, Logging, LossOutput
 from seqkit.data.sample import Sample
 from seqkit.metrics.aggregator import Aggregator, perplexity
 from seqkit.models.base import Model, ModelOutput
+from seqkit.modules.chunked_linear_cross_entropy import chunked_linear_cross_entropy
+from seqkit.modules.chunked_linear_cross_entropy import count_correct as chunked_count_correct
 from seqkit.modules.fused_cross_entropy import fused_cross_entropy, fused_linear_cross_entropy
+from seqkit.modules.linear import is_plain
 
 
 class TokenScores(NamedTuple):
@@ -41,6 +45,7 @@ class TokenCriterion(Criterion):
         ignore_prefix_size: int = 0,
         count_correct: bool = False,
         reduce: bool = True,
+        chunk_size: int = 0,
     ) -> TokenScores:
         """Run the model and score its prediction of `sample["target"]` (B, T).
 
@@ -51,9 +56,24 @@ class TokenCriterion(Criterion):
             ignore_prefix_size: leading positions left out.
             count_correct: also count the words predicted right.
             reduce: sum over positions.
+            chunk_size: positions whose logits are made at a time, to save memory; 0: as is fastest.
         """
         target = sample["target"]
         assert target is not None, "this loss needs a target"
+        if chunk_size and reduce and (linear := _plain_projection(model)) is not None:
+            output = model(**sample["net_input"], features_only=True)
+            inputs: dict[str, Any] = {
+                "features": output.logits[:, ignore_prefix_size:],
+                "weight": linear.weight,
+                "bias": linear.bias,
+                "target": target[:, ignore_prefix_size:],
+                "ignore_index": self.pad,
+                "chunk_size": chunk_size,
+            }
+            n_correct, total = chunked_count_correct(**inputs) if count_correct else (None, None)
+            return TokenScores(
+                *chunked_linear_cross_entropy(**inputs, label_smoothing=label_smoothing), n_correct, total
+            )
         projection = None if count_correct or not reduce else _projection(model)
         if projection is not None:
             output = model(**sample["net_input"], features_only=True)
@@ -67,6 +87,9 @@ class TokenCriterion(Criterion):
             )
             return TokenScores(loss, nll)
         output = model(**sample["net_input"])
+        if isinstance(model, Model) and model.adaptive_softmax is not None:
+            # Log-probabilities are logits too.
+            output = replace(output, logits=model.normalized_probs(output.logits, log_probs=True))
         return self.score_output(
             output,
             target,
@@ -155,14 +178,21 @@ def _accuracy(figures: Aggregator) -> float:
 def _projection(model: nn.Module) -> nn.Linear | None:
     """The model's projection to the vocabulary, if projecting a few rows at a time is right and faster.
 
-    It is faster on a CPU in full precision. It is right for a model that is not wrapped, whose weight is a plain
-    tensor, and which no hook on the layer watches.
+    It is faster on a CPU in full precision.
+    """
+    linear = _plain_projection(model)
+    if linear is None:
+        return None
+    full_precision = linear.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    return linear if linear.weight.device.type == "cpu" and full_precision else None
+
+
+def _plain_projection(model: nn.Module) -> nn.Linear | None:
+    """The model's projection to the vocabulary, if it is right to do it in its place.
+
+    It is for a model that is not wrapped, whose weight is a plain tensor, and which no hook on the layer watches.
     """
     linear = model.output_linear() if isinstance(model, Model) else None
-    if linear is None or type(linear) is not nn.Linear or type(linear.weight) is not nn.Parameter:
+    if linear is None or not is_plain(linear):
         return None
-    if linear._forward_hooks or linear._forward_pre_hooks or linear._backward_hooks or linear._backward_pre_hooks:
-        return None
-    weight = linear.weight
-    full_precision = weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
-    return linear if weight.device.type == "cpu" and full_precision else None
+    return linear

@@ -23,6 +23,12 @@ class CrossEntropyConfig(Config):
     sentence_avg: bool = option(
         False, "divide gradients by sentences instead of tokens", follows="optimization.sentence_avg"
     )
+    chunk_size: int = option(
+        0,
+        "positions whose logits are made at a time, which saves memory where the vocabulary is large (256 to 4096 are "
+        "good values); 0: as is fastest",
+        low=0,
+    )
 
 
 @register_criterion("cross_entropy", config=CrossEntropyConfig)
@@ -35,7 +41,7 @@ class CrossEntropy(TokenCriterion):
     config: CrossEntropyConfig
 
     def forward(self, model: Model, sample: Sample, *, reduce: bool = True) -> LossOutput:
-        scores = self.score(model, sample, reduce=reduce)
+        scores = self.score(model, sample, reduce=reduce, chunk_size=self.config.chunk_size)
         return self.output(scores, sample, sentence_avg=self.config.sentence_avg, log_nll=False)
 
     def reduce_metrics(self, outputs: Sequence[Logging], log: Aggregator) -> None:

@@ -28,6 +28,12 @@ class LabelSmoothedCrossEntropyConfig(Config):
     sentence_avg: bool = option(
         False, "divide gradients by sentences instead of tokens", follows="optimization.sentence_avg"
     )
+    chunk_size: int = option(
+        0,
+        "positions whose logits are made at a time, which saves memory where the vocabulary is large (256 to 4096 are "
+        "good values); 0: as is fastest",
+        low=0,
+    )
 
 
 @register_criterion("label_smoothed_cross_entropy", config=LabelSmoothedCrossEntropyConfig)
@@ -51,6 +57,7 @@ class LabelSmoothedCrossEntropy(TokenCriterion):
             ignore_prefix_size=config.ignore_prefix_size,
             count_correct=config.report_accuracy,
             reduce=reduce,
+            chunk_size=config.chunk_size,
         )
         return self.output(scores, sample, sentence_avg=config.sentence_avg, log_nll=True)
 

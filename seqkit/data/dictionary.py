@@ -5,6 +5,7 @@ Knows nothing of files of text, of batches, or of models.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -191,6 +192,13 @@ class Dictionary:
         while padding_factor > 1 and len(self) % padding_factor != 0:
             self.add_symbol(f"madeupword{number:04d}", n=0)
             number += 1
+
+    def first(self, size: int) -> Dictionary:
+        """A dictionary of the first `size` symbols; all others are unknown to it."""
+        result = copy.copy(self)
+        result.symbols, result.count = self.symbols[:size], self.count[:size]
+        result.indices = {symbol: index for symbol, index in self.indices.items() if index < size}
+        return result
 
     # files
 

@@ -102,9 +102,22 @@ class IndexedDataset(ABC):
         stop = size if length is None else min(offset + length, size)
         return torch.from_numpy(self._values(int(index) % len(self), offset, stop))
 
+    def get_across(self, first: int, last: int, offset: int, length: int) -> Tensor:
+        """`length` values of the rows `first` to `last` laid end to end, from `offset` in the first on: int64."""
+        import torch
+
+        return torch.from_numpy(self._values_across(first, last, offset, offset + length))
+
     @abstractmethod
     def _values(self, index: int, start: int, stop: int) -> NDArray[np.int64]:
         """A fresh int64 array of the values `start` to `stop` of a row."""
+
+    def _values_across(self, first: int, last: int, start: int, stop: int) -> NDArray[np.int64]:
+        if first == last:
+            return self._values(first, start, stop)
+        return np.concatenate([self._values(row, 0, int(self.sizes[row])) for row in range(first, last + 1)])[
+            start:stop
+        ]
 
     def num_tokens(self, index: int) -> int:
         """Length of a row."""
@@ -153,6 +166,13 @@ class MMapIndexedDataset(IndexedDataset):
     def _values(self, index: int, start: int, stop: int) -> NDArray[np.int64]:
         first = int(self._pointers[index]) // self._item
         return self._data[first + start : first + stop].astype(np.int64)
+
+    def _values_across(self, first: int, last: int, start: int, stop: int) -> NDArray[np.int64]:
+        if first < last:
+            between = int(self.sizes[first:last].sum(dtype=np.int64)) * self._item
+            if int(self._pointers[last]) - int(self._pointers[first]) != between:
+                return super()._values_across(first, last, start, stop)
+        return self._values(first, start, stop)  # the rows lie one behind the other
 
     def __getstate__(self) -> str:
         return self.prefix

@@ -9,12 +9,14 @@ import logging
 import math
 import signal
 import traceback
-from collections.abc import Iterable, Iterator, Sequence, Sized
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from seqkit.data.sequence_dataset import Indices, SequenceDataset
@@ -189,7 +191,7 @@ class EpochBatchIterator:
         self.max_positions = max_positions
         self.ignore_invalid_inputs = ignore_invalid_inputs
         self.required_batch_size_multiple = required_batch_size_multiple
-        self.drop_ragged_batch = drop_ragged_batch
+        self._drop_ragged_batch = drop_ragged_batch
         self.seed = seed
         self.num_shards = num_shards
         self.shard_id = shard_id
@@ -209,9 +211,23 @@ class EpochBatchIterator:
         self._ignored: Indices = _NO_ITEMS
         self._current: CountingIterator[Any] | None = None
         self._offset = 0
+        self._fixed = False
+        self._seen: _Seen | None = None
+        self._checksum_of: list[Indices] | None = None
+        self._checksum_value = 0
         dataset.set_epoch(self.epoch)
 
     # the batches
+
+    @property
+    def drop_ragged_batch(self) -> bool:
+        """Whether a last batch whose size is no multiple is dropped; to change it is to cut the batches anew."""
+        return self._drop_ragged_batch
+
+    @drop_ragged_batch.setter
+    def drop_ragged_batch(self, value: bool) -> None:
+        self._drop_ragged_batch = value
+        self._batches = None
 
     @property
     def frozen_batches(self) -> list[Indices]:
@@ -234,18 +250,23 @@ class EpochBatchIterator:
     def _cut_batches(self) -> list[Indices]:
         if len(self.dataset) == 0:
             raise DataError("the dataset is empty: there are no sentences to make batches of")
+        batches = self._cut(self._ordered_indices())
+        ragged = len(batches[-1]) % max(self.required_batch_size_multiple, 1) != 0
+        if self.drop_ragged_batch and ragged and len(batches) > 1:
+            batches.pop()
+        return batches
+
+    def _ordered_indices(self) -> Indices:
         rng = np.random.RandomState(self._seed_of(self._batches_epoch))
-        indices = self._filter(self.dataset.ordered_indices(rng))
-        batches = self.dataset.batch_by_size(
+        return self._filter(self.dataset.ordered_indices(rng))
+
+    def _cut(self, indices: Indices) -> list[Indices]:
+        return self.dataset.batch_by_size(
             indices,
             max_tokens=self.max_tokens,
             max_sentences=self.max_sentences,
             required_batch_size_multiple=self.required_batch_size_multiple,
         )
-        ragged = len(batches[-1]) % max(self.required_batch_size_multiple, 1) != 0
-        if self.drop_ragged_batch and ragged and len(batches) > 1:
-            batches.pop()
-        return batches
 
     def _seed_of(self, epoch: int) -> int:
         return self.seed + epoch + (self._batches_epoch if self.update_ordered_indices_seed else 0)
@@ -259,7 +280,8 @@ class EpochBatchIterator:
             raise DataError(
                 f"sentence {first} is too long: its length is {self.dataset.size(first)}, the longest allowed is "
                 f"{self.max_positions} ({len(ignored)} of {count} sentences are too long); set "
-                "dataset.skip_invalid_size_inputs_valid_test=true to leave such sentences out"
+                "dataset.skip_invalid_size_inputs_valid_test=true to leave such sentences out, or raise "
+                "task.max_source_positions, task.max_target_positions or the model's own limits"
             )
         limit = f"the longest allowed {self.max_positions}"
         if self.ignore_invalid_inputs and self.max_tokens:
@@ -308,36 +330,52 @@ class EpochBatchIterator:
             self._batches = None
         offset, self._offset = self._offset, 0
         # The rest of an epoch comes in the order in which the epoch was begun.
-        self.shuffle = (self.shuffle if offset else shuffle) and self.shuffle_batches
-        batches = self._shard(self.shuffle, fix_batches_to_gpus)
+        if not offset:
+            self._seen = None
+            self.shuffle = shuffle and self.shuffle_batches
+            self._fixed = fix_batches_to_gpus and self.dataset.supports_prefetch
+        batches = self._shard(self.shard_id)
+        before = 0 if self._seen is None else self._seen.position
         if self.dataset.supports_prefetch:
             self.dataset.prefetch(int(index) for batch in batches for index in batch)
-        self._current = CountingIterator(self._read(batches[offset:]), start=offset, total=len(batches))
+        total = before + len(batches)
+        self._current = CountingIterator(self._read(batches[offset - before :]), start=offset, total=total)
         if self.skip_remainder_batch:
-            self._current.take(len(batches) - 1)
+            self._current.take(total - 1)
         return self._current
 
-    def _shard(self, shuffle: bool, fix_batches_to_gpus: bool) -> list[Indices]:
-        """This shard's batches of the present epoch, in order."""
-        batches = self.frozen_batches
+    def _shard(self, shard_id: int) -> list[Indices]:
+        """A shard's batches of the present epoch (of its rest, where others were given before), in order."""
+        batches = self._candidates()
         seed = self._seed_of(self.epoch)
-        fixed = fix_batches_to_gpus and self.dataset.supports_prefetch
-        if shuffle and not fixed:
+        if self.shuffle and not self._fixed:
             batches = self._shuffled(batches, seed)
-        shard = batches[self.shard_id :: self.num_shards]
+        if self._seen is not None:
+            batches = [batch for batch in batches if not self._seen.has_given[batch[0]]]
+        shard = batches[shard_id :: self.num_shards]
         shard += [_NO_ITEMS] * (math.ceil(len(batches) / self.num_shards) - len(shard))
-        if shuffle and fixed:
-            shard = self._shuffled(shard, seed + self.shard_id)
+        if self.shuffle and self._fixed:
+            shard = self._shuffled(shard, seed + shard_id)
         return shard
+
+    def _candidates(self) -> list[Indices]:
+        """The batches that the present epoch is made of, before shuffling."""
+        seen = self._seen
+        if seen is None or seen.checksum == self._checksum():
+            return self.frozen_batches
+        # Cut in another way, batches would have been given in part: those not given yet are cut anew, none dropped.
+        indices = self._ordered_indices()
+        return self._cut(indices[seen.is_due[indices] & ~seen.has_given[indices]])
 
     def _shuffled(self, batches: list[Indices], seed: int) -> list[Indices]:
         rng = np.random.RandomState(seed)
         if not self.grouped_shuffling:
             return [batches[number] for number in rng.permutation(len(batches))]
-        # Batches beyond the last full group are left out, as in fairseq.
         size = self.num_shards
         groups = rng.permutation(len(batches) // size)
-        return [batch for group in groups for batch in batches[group * size : (group + 1) * size]]
+        shuffled = [batch for group in groups for batch in batches[group * size : (group + 1) * size]]
+        # Batches beyond the last full group are left out, as in fairseq; but not of an epoch that is shared out anew.
+        return shuffled if self._seen is None else shuffled + batches[len(groups) * size :]
 
     def _read(self, batches: list[Indices]) -> Iterator[Any]:
         reader = _BatchReader(self.dataset, batches)
@@ -361,24 +399,34 @@ class EpochBatchIterator:
     # resuming
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, in fairseq's format (version 2) with the two keys that make resuming exact.
+        """The position, in fairseq's format (version 2) with the keys that make resuming exact.
 
-        `batches_epoch` is the epoch for which the batches were cut; `num_batches` is their number in this shard.
+        `batches_epoch` is the epoch for which the batches were cut; `num_batches` is their number in this shard;
+        `order` and `num_shards` say how they were cut, shuffled and shared; `checksum` is that of the batches;
+        `earlier` is the position at which the epoch was taken over from a run that did this in another way.
         """
         finished = self._offset == 0 and self.end_of_epoch()
-        return {
+        state = {
             "version": 2,
             "epoch": self.epoch + 1 if finished else self.epoch,
             "iterations_in_epoch": 0 if finished else self.iterations_in_epoch,
             "shuffle": self.shuffle,
             "batches_epoch": self._batches_epoch,
             "num_batches": len(self),
+            "num_shards": self.num_shards,
+            "order": self._order(),
+            "checksum": self._checksum(),
         }
+        if self._seen is not None and not finished:
+            state["earlier"] = self._seen.state
+        return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state was taken. Takes fairseq's states too.
 
-        A position in an epoch whose number of batches has changed since is scaled to the new number, with a warning.
+        Where batches are cut, shuffled or shared in another way than before, the rest of the epoch is made of exactly
+        the items that were not given yet. In a state that does not say how that was done (fairseq's), a position in an
+        epoch whose number of batches has changed since is scaled to the new number, with a warning.
 
         Raises:
             DataError: the position is beyond the end of the epoch, and the state does not say how long that was.
@@ -387,15 +435,48 @@ class EpochBatchIterator:
         self.shuffle = bool(state.get("shuffle", True)) and self.shuffle_batches
         self._current = None
         self._offset = 0
+        self._seen = None
         batches_epoch = self.epoch if self.update_epoch_batch_itr else int(state.get("batches_epoch", self.epoch))
         if batches_epoch != self._batches_epoch:
             self._batches_epoch = batches_epoch
             self._batches = None
         self.dataset.set_epoch(self.epoch)
-
         position = int(state.get("iterations_in_epoch", 0))
         if position == 0:
             return
+        order = state.get("order")
+        if order is not None:
+            self._fixed = bool(order["fixed"])
+        if order is None:
+            self._go_on_somewhere(state, position)
+        elif self._is_mine(state):
+            earlier = state.get("earlier")
+            self._seen = None if earlier is None else self._seen_until(earlier)
+            if earlier is not None and self._seen is None:
+                self._go_on_somewhere(state, position)
+            else:
+                self._offset = position
+        else:
+            seen = self._seen_until(state)
+            if seen is None:
+                self._go_on_somewhere(state, position)
+                return
+            self._seen = seen
+            self._offset = seen.position
+            rest = len(self._shard(self.shard_id))
+            logger.info(
+                "epoch %d goes on with other batches or processes than it was begun with: %s of its %s sentences have "
+                "been seen, the others follow in %d batches of this process",
+                self.epoch,
+                f"{int(seen.has_given.sum()):,}",
+                f"{int(seen.is_due.sum()):,}",
+                rest,
+            )
+            if rest == 0:
+                self.epoch, self._offset, self._seen = self.epoch + 1, 0, None
+
+    def _go_on_somewhere(self, state: Mapping[str, Any], position: int) -> None:
+        """Go on at a number of batches, which may have been other ones."""
         before, now = state.get("num_batches"), len(self)
         if before is not None and before != now:
             scaled = position * now // before
@@ -418,6 +499,89 @@ class EpochBatchIterator:
                 "data, dataset.max_tokens, dataset.batch_size or the number of processes changed?); set "
                 "checkpoint.reset_dataloader=true to begin the epoch anew"
             )
+
+    def _order(self) -> dict[str, Any]:
+        """All that decides, with the data, which batches an epoch gives in which order."""
+        limits = self.max_positions
+        return {
+            "max_tokens": self.max_tokens,
+            "max_sentences": self.max_sentences,
+            "max_positions": list(limits) if isinstance(limits, Sequence) else limits,
+            "ignore_invalid_inputs": self.ignore_invalid_inputs,
+            "required_batch_size_multiple": self.required_batch_size_multiple,
+            "drop_ragged_batch": self.drop_ragged_batch,
+            "seed": self.seed,
+            "grouped_shuffling": self.grouped_shuffling,
+            "update_ordered_indices_seed": self.update_ordered_indices_seed,
+            "shuffle_batches": self.shuffle_batches,
+            "fixed": self._fixed,
+        }
+
+    def _checksum(self) -> int:
+        """Of `frozen_batches`: of the ids in their order, and of the sizes of batches."""
+        batches = self.frozen_batches
+        if self._checksum_of is not batches:
+            sizes = np.array([len(batch) for batch in batches], dtype=np.int64)
+            ids = np.concatenate(batches) if batches else _NO_ITEMS
+            self._checksum_of, self._checksum_value = batches, zlib.crc32(ids.tobytes(), zlib.crc32(sizes.tobytes()))
+        return self._checksum_value
+
+    def _is_mine(self, state: Mapping[str, Any]) -> bool:
+        """Whether this iterator gives the very batches that the state's gave, whatever limits bind nothing."""
+        same = ("seed", "update_ordered_indices_seed", "grouped_shuffling", "shuffle_batches")
+        mine = self._order()
+        return (
+            state["num_shards"] == self.num_shards
+            and state["checksum"] == self._checksum()
+            and all(state["order"][key] == mine[key] for key in same)
+        )
+
+    def _seen_until(self, state: Mapping[str, Any]) -> _Seen | None:
+        """What had been given of the epoch when the state was taken; None where the data is no longer the same."""
+        order = dict(state["order"])
+        del order["fixed"]
+        former = EpochBatchIterator(
+            self.dataset, **order, num_shards=int(state["num_shards"]), epoch=int(state["batches_epoch"])
+        )
+        if former._checksum() != state["checksum"]:
+            return None
+        former.load_state_dict(state)
+        before = former._seen
+        count = len(self.dataset)
+        is_due = np.zeros(count, dtype=np.bool_) if before is None else before.is_due.copy()
+        has_given = np.zeros(count, dtype=np.bool_) if before is None else before.has_given.copy()
+        if before is None:
+            for batch in former.frozen_batches:
+                is_due[batch] = True
+        given = former._offset - (0 if before is None else before.position)
+        for shard_id in range(former.num_shards):
+            for batch in former._shard(shard_id)[:given]:
+                has_given[batch] = True
+        self.dataset.set_epoch(self.epoch)
+        # Counted in batches of this iterator, and at least 1: the epoch has begun.
+        share = float(has_given.sum()) / max(1, int(is_due.sum()))
+        whole = before is None or before.checksum == state["checksum"]
+        checksum = int(state["checksum"]) if whole else None
+        return _Seen(dict(state), checksum, max(1, round(share * len(self))), is_due, has_given)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was given of an epoch before it was taken over.
+
+    Attributes:
+        state: the position at which that was.
+        checksum: of the batches it was given in; None where they were cut in several ways.
+        position: that position, counted in batches as they are now.
+        is_due: (items,) whether an item belongs to the epoch.
+        has_given: (items,) whether it was given.
+    """
+
+    state: dict[str, Any]
+    checksum: int | None
+    position: int
+    is_due: NDArray[np.bool_]
+    has_given: NDArray[np.bool_]
 
 
 # reading

@@ -18,7 +18,8 @@ from seqkit.data.batch_by_size import batch_by_bucket
 from seqkit.data.bucket_pad_length_dataset import BucketPadLengthDataset
 from seqkit.data.collate import collate_tokens
 from seqkit.data.dictionary import Dictionary
-from seqkit.data.sequence_dataset import Indices, SequenceDataset, Sizes, TokenRows
+from seqkit.data.length_order import order_by_lengths
+from seqkit.data.sequence_dataset import Indices, SequenceDataset, Sizes, TokenRows, longest_side
 from seqkit.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -273,11 +274,8 @@ class LanguagePairDataset(SequenceDataset):
             indices = rng.permutation(len(self)).astype(np.int64, copy=False)
         else:
             indices = np.arange(len(self), dtype=np.int64)
-        if self.num_buckets > 0:
-            return indices[_stable_order(self.num_tokens_vec(indices))]
-        if self.tgt_sizes is not None:
-            indices = indices[_stable_order(self.tgt_sizes[indices])]
-        return indices[_stable_order(self.src_sizes[indices])]
+        sides = self.side_sizes()
+        return order_by_lengths(indices, [longest_side(sides)] if self.num_buckets > 0 else sides)
 
     def batch_by_size(
         self,
@@ -320,13 +318,6 @@ def check_same_special_symbols(source: Dictionary, target: Dictionary) -> None:
             f"the source and the target dictionary give special symbols different ids ({told}); "
             "make both with seqkit-preprocess"
         )
-
-
-def _stable_order(lengths: Sizes) -> Indices:
-    """The places of `lengths`, shortest first, equal ones as they stood."""
-    if len(lengths) and int(lengths.max()) < 1 << 16:
-        lengths = lengths.astype(np.uint16)  # numpy has a radix sort for these, ten times as fast
-    return np.argsort(lengths, kind="stable")
 
 
 def _with_first(row: Tensor, token: int) -> Tensor:

@@ -66,7 +66,9 @@ def infer_language_pair(folder: Path, source: str | None = None, target: str | N
     pairs = ", ".join("-".join(pair) for pair in sorted(found))
     if not fitting:
         there = (
-            f"has files of {pairs}" if pairs else f"has no files named like train.de-en.de.idx, but {_listing(folder)}"
+            f"has files of {pairs}"
+            if pairs
+            else f"has no files named like train.de-en.de.idx, but {list_folder(folder)}"
         )
         raise DataError(
             f"the languages cannot be told from {folder}{f' with {given}' if given else ''}: it {there}; "
@@ -204,7 +206,7 @@ def _missing_split(folder: Path, split: str, source: str, target: str) -> DataEr
             if (match := _PAIR_FILE.fullmatch(path.name)) and {match["source"], match["target"]} == {source, target}
         }
     )
-    there = f"splits of this pair there: {', '.join(splits)}" if splits else f"there is {_listing(folder)}"
+    there = f"splits of this pair there: {', '.join(splits)}" if splits else f"there is {list_folder(folder)}"
     return DataError(
         f"the split {split!r} of {source}-{target} is not in {folder}: neither {split}.{source}-{target}.{source} nor "
         f"{split}.{target}-{source}.{source} is there (.idx and .bin, or raw text); "
@@ -212,7 +214,8 @@ def _missing_split(folder: Path, split: str, source: str, target: str) -> DataEr
     )
 
 
-def _listing(folder: Path, most: int = 12) -> str:
+def list_folder(folder: Path, most: int = 12) -> str:
+    """The names of what is in a folder, the first of them, for messages."""
     names = sorted(path.name for path in folder.iterdir())
     if not names:
         return "nothing in it"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from seqkit.errors import ConfigError
+from seqkit.generation.dropout import evaluating
 from seqkit.models.base import EncoderDecoderModel, EncoderOutput, IncrementalDecoder, LanguageModel, Model
 from seqkit.modules.cache import DecoderCache
 
@@ -41,6 +42,8 @@ class Ensemble:
         models: encoder-decoder models or language models with one vocabulary.
         temperature: logits are divided by this.
         need_attention: also return cross-attention.
+        retain_dropout: dropout stays active while decoding.
+        retain_dropout_modules: only that of modules of classes with these names.
         language_model: its log-probabilities are added, times `language_model_weight` (shallow fusion,
             Gulcehre et al., 2015).
 
@@ -56,6 +59,8 @@ class Ensemble:
         need_attention: bool = False,
         language_model: LanguageModel | None = None,
         language_model_weight: float = 0.0,
+        retain_dropout: bool = False,
+        retain_dropout_modules: Collection[str] | None = None,
     ) -> None:
         if not models:
             raise ConfigError("a generator needs at least one model")
@@ -70,6 +75,8 @@ class Ensemble:
         self.need_attention = need_attention
         self.language_model = language_model
         self.language_model_weight = language_model_weight
+        self.retain_dropout = retain_dropout
+        self.retain_dropout_modules = retain_dropout_modules
 
     @property
     def all_models(self) -> list[Model]:
@@ -81,21 +88,23 @@ class Ensemble:
         """Whether any model reads a source."""
         return any(isinstance(model, EncoderDecoderModel) for model in self.models)
 
+    @property
+    def aligns_afterwards(self) -> bool:
+        """Whether the attention of a model is to be taken from a pass over whole outputs."""
+        return any(isinstance(model, EncoderDecoderModel) and model.full_context_alignment for model in self.models)
+
+    def attention_of(self, net_input: dict[str, Any]) -> Tensor:
+        """(B, T, S) cross-attention of given outputs (`prev_output_tokens`), averaged over models."""
+        attentions = [model(**net_input, need_attention=True).attention for model in self.models]
+        return torch.stack([attention for attention in attentions if attention is not None]).mean(dim=0)
+
     def max_decoder_positions(self) -> int:
         """The longest target that all models take, in tokens."""
         return min(_decoder(model).max_positions() for model in self.all_models)
 
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """All models in evaluation mode, and back again."""
-        were_training = [model for model in self.all_models if model.training]
-        for model in were_training:
-            model.eval()
-        try:
-            yield
-        finally:
-            for model in were_training:
-                model.train()
+    def evaluating(self) -> contextlib.AbstractContextManager[None]:
+        """All models in evaluation mode, but for the dropout that stays active, and back again."""
+        return evaluating(self.all_models, retain_dropout=self.retain_dropout, retain_in=self.retain_dropout_modules)
 
     def start(self, net_input: dict[str, Any], *, beam: int, max_length: int) -> Decoding:
         """Encode the sentences of a batch.

@@ -24,6 +24,8 @@ class Hypothesis:
         attention: (T, S) float32 cross-attention over the padded source of the batch, when asked for.
         alignment: (source position, target position) pairs, when asked for.
         soft_alignment: for each target token, its attention to each source token that is not padding, when asked for.
+        steps: refinements it took, where it was made by refinement.
+        history: (T',) tokens of each stage of refinement, the first included, when asked for.
     """
 
     tokens: Tensor
@@ -32,3 +34,5 @@ class Hypothesis:
     attention: Tensor | None = None
     alignment: list[tuple[int, int]] = field(default_factory=list)
     soft_alignment: list[list[float]] = field(default_factory=list)
+    steps: int | None = None
+    history: list[Tensor] | None = None

@@ -1,4 +1,4 @@
-"""Hypotheses as text: fairseq's S/T/H/D/P/A lines, or one JSON object for each sentence.
+"""Hypotheses as text: fairseq's S/W/C/T/H/D/P/A/I/E lines, or one JSON object for each sentence.
 
 Knows nothing of models, search, or of where the lines go. All scores shown are base 2.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ class HypothesisText:
         score, token_scores: base 2.
         alignment: (source position, target position) pairs; None unless asked for.
         soft_alignment: for each token its weights on the source tokens; None unless asked for.
+        steps: refinements it took; None unless asked for, and where it was not made by refinement.
+        history: the symbols of each stage of refinement, joined by spaces; None unless asked for.
     """
 
     pieces: str
@@ -47,6 +50,8 @@ class HypothesisText:
     token_scores: list[float]
     alignment: list[tuple[int, int]] | None = None
     soft_alignment: list[list[float]] | None = None
+    steps: int | None = None
+    history: list[str] | None = None
 
 
 @dataclass
@@ -60,6 +65,7 @@ class SentenceResult:
         hypotheses: at most `nbest`.
         seconds: what the search took for the sentence's batch, divided by the batch's sentences.
         error: why there are no hypotheses.
+        constraints: what the output must contain, as it is shown.
     """
 
     id: int
@@ -68,6 +74,7 @@ class SentenceResult:
     hypotheses: list[HypothesisText]
     seconds: float = 0.0
     error: str | None = None
+    constraints: list[str] = field(default_factory=list)
 
 
 class HypothesisFormatter:
@@ -99,6 +106,7 @@ class HypothesisFormatter:
         self.post_process = common_eval.post_process
         self.nbest = generation.nbest
         self.print_alignment = generation.print_alignment
+        self.print_step = generation.print_step
         self.bpe = bpe
         self.tokenizer = tokenizer
         self.end = target_dictionary.index(generation.eos_token or target_dictionary.eos_word)
@@ -178,14 +186,17 @@ class HypothesisFormatter:
             token_scores=_base2(hypothesis.positional_scores).tolist(),
             alignment=alignment,
             soft_alignment=weights,
+            steps=hypothesis.steps if self.print_step else None,
+            history=None if hypothesis.history is None else [dictionary.string(stage) for stage in hypothesis.history],
         )
 
 
 def text_lines(result: SentenceResult, *, with_time: bool = False) -> list[str]:
     """fairseq's lines of a sentence, without line ends.
 
-    `S-id source`, `W-id seconds`, `T-id reference`, then for each hypothesis `H-id score pieces`, `D-id score text`,
-    `P-id token scores` and `A-id alignment`; columns are separated by tabs.
+    `S-id source`, `W-id seconds`, `C-id constraint`, `T-id reference`, then for each hypothesis `H-id score pieces`,
+    `D-id score text`, `P-id token scores`, `A-id alignment`, `I-id refinements` and `E-id_stage pieces`; columns are
+    separated by tabs.
 
     Args:
         result: the sentence.
@@ -197,6 +208,7 @@ def text_lines(result: SentenceResult, *, with_time: bool = False) -> list[str]:
         lines.append(f"S-{number}\t{result.source}")
     if with_time:
         lines.append(f"W-{number}\t{result.seconds:.3f}\tseconds")
+    lines += [f"C-{number}\t{constraint}" for constraint in result.constraints]
     if result.target is not None:
         lines.append(f"T-{number}\t{result.target}")
     for hypothesis in result.hypotheses:
@@ -208,29 +220,41 @@ def text_lines(result: SentenceResult, *, with_time: bool = False) -> list[str]:
         if hypothesis.soft_alignment is not None:
             rows = (",".join(f"{weight:.6f}" for weight in weights) for weights in hypothesis.soft_alignment)
             lines.append(f"A-{number}\t" + " ".join(rows))
+        if hypothesis.steps is not None:
+            lines.append(f"I-{number}\t{hypothesis.steps}")
+        lines += [f"E-{number}_{stage}\t{pieces}" for stage, pieces in enumerate(hypothesis.history or [])]
     return lines
 
 
 def json_line(result: SentenceResult) -> str:
     """A sentence as one line of JSON, without line end.
 
-    `id`, `source`, `target`, `hypotheses` (each `text`, `tokens`, `score`, `token_scores`, `alignment`), and `error`
-    where there are none; scores are base 2, and what there is none of is null.
+    `id`, `source`, `target`, `hypotheses` (each `text`, `tokens`, `score`, `token_scores`, `alignment`); scores are
+    base 2, and what there is none of is null. Only where there are such: `constraints`, `error` (why there are no
+    hypotheses), and a hypothesis's `steps` and `history`.
     """
-    hypotheses = [
-        {
-            "text": hypothesis.text,
-            "tokens": hypothesis.tokens,
-            "score": _finite(hypothesis.score),
-            "token_scores": [_finite(round(score, 6)) for score in hypothesis.token_scores],
-            "alignment": hypothesis.alignment if hypothesis.soft_alignment is None else hypothesis.soft_alignment,
-        }
-        for hypothesis in result.hypotheses
-    ]
-    content = {"id": result.id, "source": result.source, "target": result.target, "hypotheses": hypotheses}
+    content: dict[str, Any] = {"id": result.id, "source": result.source, "target": result.target}
+    if result.constraints:
+        content["constraints"] = result.constraints
+    content["hypotheses"] = [_json_hypothesis(hypothesis) for hypothesis in result.hypotheses]
     if result.error is not None:
         content["error"] = result.error
     return json.dumps(content, ensure_ascii=False)
+
+
+def _json_hypothesis(hypothesis: HypothesisText) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "text": hypothesis.text,
+        "tokens": hypothesis.tokens,
+        "score": _finite(hypothesis.score),
+        "token_scores": [_finite(round(score, 6)) for score in hypothesis.token_scores],
+        "alignment": hypothesis.alignment if hypothesis.soft_alignment is None else hypothesis.soft_alignment,
+    }
+    if hypothesis.steps is not None:
+        content["steps"] = hypothesis.steps
+    if hypothesis.history is not None:
+        content["history"] = hypothesis.history
+    return content
 
 
 def _finite(value: float) -> float | None:

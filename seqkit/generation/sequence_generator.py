@@ -78,7 +78,6 @@ class SequenceGenerator:
         normalize: divide scores by length**length_penalty.
         length_penalty: above 1 favours longer, below 1 shorter hypotheses.
         end: symbol that ends a hypothesis; by default the dictionary's EOS.
-        retain_dropout: leave the models' training mode as it is instead of switching it off.
     """
 
     def __init__(
@@ -92,7 +91,6 @@ class SequenceGenerator:
         normalize: bool = True,
         length_penalty: float = 1.0,
         end: int | None = None,
-        retain_dropout: bool = False,
     ) -> None:
         self.ensemble = ensemble
         self.search = search
@@ -104,7 +102,6 @@ class SequenceGenerator:
         self.pad = dictionary.pad()
         self.unk = dictionary.unk()
         self.end = dictionary.eos() if end is None else end
-        self.retain_dropout = retain_dropout
 
     @torch.no_grad()
     def generate(
@@ -120,13 +117,15 @@ class SequenceGenerator:
         Raises:
             SeqkitError: a model gave NaN.
         """
-        begin = self.end if begin is None else begin
-        if self.retain_dropout:
-            return self._generate(sample["net_input"], prefix_tokens, begin)
         with self.ensemble.evaluating():
-            return self._generate(sample["net_input"], prefix_tokens, begin)
+            begin = self.end if begin is None else begin
+            found = self._generate(sample, prefix_tokens, begin)
+            if self.ensemble.need_attention and self.ensemble.aligns_afterwards:
+                self._align_afterwards(found, sample["net_input"], begin)
+        return found
 
-    def _generate(self, net_input: dict[str, Any], prefix_tokens: Tensor | None, begin: int) -> list[list[Hypothesis]]:
+    def _generate(self, sample: Any, prefix_tokens: Tensor | None, begin: int) -> list[list[Hypothesis]]:
+        net_input = sample["net_input"]
         lengths_B = net_input["src_lengths"]
         limits = self.lengths.limits(
             lengths_B.tolist(), int(net_input["src_tokens"].size(1)), self.ensemble.max_decoder_positions() - 1
@@ -135,27 +134,27 @@ class SequenceGenerator:
         finished = Finished(limits, self.beam, lengths_B.device)
         if prefix_tokens is not None:
             prefix_tokens = prefix_tokens.to(lengths_B.device)
+        ids_B = sample.get("id", torch.arange(len(limits))).to(lengths_B.device)
         on_cpu = lengths_B.device.type == "cpu"
         sound = torch.ones((), dtype=torch.bool, device=lengths_B.device)
 
         decoding = self.ensemble.start(net_input, beam=self.beam, max_length=max(limits) + 1)
-        self.search.start(len(limits))
+        self.search.start(sample)
         for number in range(max(limits) + 1):
             output = decoding.step(beams.tokens.flatten(0, 1))
             beams = beams.attending(output.attention)
             log_probs_BKV = output.log_probs.view(beams.sentences.numel(), -1, output.log_probs.size(1))
             sound &= ~log_probs_BKV[..., self.end].isnan().any()
-            step = self._step(beams, finished, prefix_tokens)
+            step = self._step(beams, finished, ids_B, prefix_tokens)
             for processor in self.processors:
                 processor(log_probs_BKV, step)
             candidates = self.search.step(number, log_probs_BKV, beams.scores(), self.end)
 
-            ended_BK = candidates.tokens[:, : self.beam].eq(self.end) & candidates.scores[:, : self.beam].ne(_NONE)
+            ended_BK, chosen_BK, going_on = self.search.part(candidates, self.end)
             if not on_cpu or bool(ended_BK.any()):
                 ending = beams.followed_by(*(part[:, : self.beam] for part in candidates))
                 finished.add(ending, ended_BK, self._rank(ending))
 
-            chosen_BK, going_on = self._going_on(candidates)
             staying: Tensor | None = None
             if on_cpu or number % _LOOK_EVERY_ON_GPU == 0 or number == max(limits):
                 staying_B = finished.wanting(beams.sentences, number) & going_on.scores.ne(_NONE).any(dim=1)
@@ -168,14 +167,33 @@ class SequenceGenerator:
                 chosen_BK, going_on = chosen_BK[staying], Candidates(*(part[staying] for part in going_on))
                 self.search.select(staying)
             self.search.advance(chosen_BK)
-            decoding.reorder(beams.rows(going_on.beams))
+            if self.beam > 1:
+                decoding.reorder(beams.rows(going_on.beams))
             beams = beams.followed_by(*going_on)
 
         if not bool(sound):
             raise SeqkitError("the model gave NaN while decoding: its weights cannot be used at this precision")
         return finished.hypotheses()
 
-    def _step(self, beams: Beams, finished: Finished, prefix_tokens: Tensor | None) -> Step:
+    def _align_afterwards(self, found: list[list[Hypothesis]], net_input: dict[str, Any], begin: int) -> None:
+        """Give each hypothesis the attention of a pass in which every token sees the whole hypothesis."""
+        flat = [(sentence, hypothesis) for sentence, hypotheses in enumerate(found) for hypothesis in hypotheses]
+        if not flat:
+            return
+        device = net_input["src_tokens"].device
+        sentences = torch.tensor([sentence for sentence, _ in flat], device=device)
+        rows = {name: value[sentences] for name, value in net_input.items() if name != "prev_output_tokens"}
+        longest = max(hypothesis.tokens.numel() for _, hypothesis in flat)
+        rows["prev_output_tokens"] = torch.full((len(flat), longest), self.pad)
+        rows["prev_output_tokens"][:, 0] = begin
+        for row, (_, hypothesis) in enumerate(flat):
+            rows["prev_output_tokens"][row, 1 : hypothesis.tokens.numel()] = hypothesis.tokens[:-1]
+        rows["prev_output_tokens"] = rows["prev_output_tokens"].to(device)
+        attention = self.ensemble.attention_of(rows).cpu()
+        for row, (_, hypothesis) in enumerate(flat):
+            hypothesis.attention = attention[row, : hypothesis.tokens.numel()]
+
+    def _step(self, beams: Beams, finished: Finished, ids_B: Tensor, prefix_tokens: Tensor | None) -> Step:
         number = beams.length
         limits_B = finished.limits_B[beams.sentences]
         prefix_B: Tensor | None = None
@@ -184,6 +202,7 @@ class SequenceGenerator:
         return Step(
             number=number,
             sentences=beams.sentences,
+            batch_ids=ids_B,
             tokens=beams.distinct(beams.tokens),
             limits=limits_B,
             smallest_limit=finished.smallest_limit,
@@ -197,15 +216,3 @@ class SequenceGenerator:
         """(B, K) what ended hypotheses are compared by."""
         scores_BK = ending.scores()
         return scores_BK / ending.length**self.length_penalty if self.normalize else scores_BK
-
-    def _going_on(self, candidates: Candidates) -> tuple[Tensor, Candidates]:
-        """The first `beam` candidates that do not end: their positions (B, K) and what they are."""
-        is_end_BC = candidates.tokens.eq(self.end)
-        positions = torch.arange(is_end_BC.size(1), device=is_end_BC.device)
-        chosen_BK = (is_end_BC * is_end_BC.size(1) + positions).topk(self.beam, dim=1, largest=False).indices
-        scores_BK = candidates.scores.gather(1, chosen_BK)
-        # a strategy may offer too few that go on: those places stay empty
-        scores_BK = scores_BK.masked_fill(is_end_BC.gather(1, chosen_BK), _NONE)
-        return chosen_BK, Candidates(
-            scores_BK, candidates.tokens.gather(1, chosen_BK), candidates.beams.gather(1, chosen_BK)
-        )

@@ -56,7 +56,7 @@ class SequenceScorer:
         if target_BT is None:
             raise DataError("generation.score_reference=true needs data with targets, and these have none")
         with self.ensemble.evaluating():
-            positional_BT, attention_BTS = self._scores(sample["net_input"], target_BT)
+            positional_BT, attention_BTS = score_targets(self.ensemble, sample["net_input"], target_BT, pad=self.pad)
         target_BT, positional_BT = target_BT.cpu(), positional_BT.cpu()
         attention_BTS = None if attention_BTS is None else attention_BTS.cpu()
         results: list[list[Hypothesis]] = []
@@ -75,22 +75,52 @@ class SequenceScorer:
             )
         return results
 
-    def _scores(self, net_input: dict[str, Any], target_BT: Tensor) -> tuple[Tensor, Tensor | None]:
-        ensemble = self.ensemble
-        scores: list[Tensor] = []
-        attentions: list[Tensor] = []
-        for model in ensemble.models:
-            output = model(**net_input, **({"need_attention": True} if ensemble.need_attention else {}))
-            if output.attention is not None and ensemble.need_attention:
-                attentions.append(output.attention)
-            rows = max(1, _SCORES_AT_A_TIME // (output.logits.size(1) * output.logits.size(2)))
-            parts = []
-            for start in range(0, output.logits.size(0), rows):
-                logits, target = output.logits[start : start + rows], target_BT[start : start + rows]
-                log_probs = model.normalized_probs(logits / ensemble.temperature, log_probs=True)
-                parts.append(log_probs.gather(2, target.unsqueeze(2)).squeeze(2))
-            scores.append(torch.cat(parts))
-        averaged = scores[0]
-        if len(scores) > 1:
-            averaged = torch.logsumexp(torch.stack(scores), dim=0) - math.log(len(scores))
-        return averaged, torch.stack(attentions).mean(dim=0) if attentions else None
+
+def score_targets(
+    ensemble: Ensemble, net_input: dict[str, Any], target_BT: Tensor, *, pad: int, softmax_batch: int | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The log-probability of every target that is not padding.
+
+    Words are only scored where there is a target, some positions at a time; where the model's last layer can be had
+    apart from it, logits are held of these alone.
+
+    Args:
+        ensemble: models in evaluation mode, whose probabilities are averaged.
+        net_input: of a batch.
+        target_BT: what is to be scored.
+        pad: the padding symbol.
+        softmax_batch: most positions at a time; never more than memory is meant for.
+
+    Returns:
+        (B, T) float32 log-probabilities, 0 at padding; and (B, T, S) attention, averaged over models, where the
+        ensemble is asked for it.
+    """
+    rows = target_BT.ne(pad).view(-1).nonzero().squeeze(1)
+    target = target_BT.reshape(-1).index_select(0, rows)
+    scores: list[Tensor] = []
+    attentions: list[Tensor] = []
+    for model in ensemble.models:
+        options: dict[str, Any] = {"need_attention": True} if ensemble.need_attention else {}
+        linear = model.output_linear()
+        if linear is not None:
+            options["features_only"] = True
+        output = model(**net_input, **options)
+        if output.attention is not None and ensemble.need_attention:
+            attentions.append(output.attention)
+        states = output.logits.flatten(0, 1)
+        width = states.size(1) if linear is None else linear.out_features
+        at_a_time = max(1, _SCORES_AT_A_TIME // width)
+        if softmax_batch is not None:
+            at_a_time = min(at_a_time, softmax_batch)
+        parts = []
+        for start in range(0, rows.numel(), at_a_time):
+            logits = states.index_select(0, rows[start : start + at_a_time])
+            if linear is not None:
+                logits = linear(logits)
+            parts.append(model.target_log_probs(logits / ensemble.temperature, target[start : start + at_a_time]))
+        scores.append(torch.cat(parts) if parts else states.new_zeros(0, dtype=torch.float32))
+    averaged = scores[0]
+    if len(scores) > 1:
+        averaged = torch.logsumexp(torch.stack(scores), dim=0) - math.log(len(scores))
+    result = averaged.new_zeros(target_BT.numel()).index_copy(0, rows, averaged).view(target_BT.shape)
+    return result, torch.stack(attentions).mean(dim=0) if attentions else None

@@ -7,12 +7,17 @@ Axes: B sentences still decoded, K hypotheses of each, T tokens so far, P prefix
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 _NEVER = float("-inf")
+
+AllowedTokensFunction = Callable[[int, Tensor], Sequence[int]]
+"""Given a sentence's id and the tokens of a hypothesis so far (T,), the beginning symbol first: the tokens that may
+come next (fairseq's `prefix_allowed_tokens_fn`)."""
 
 
 @dataclass
@@ -22,6 +27,7 @@ class Step:
     Attributes:
         number: tokens that every hypothesis has already, the beginning symbol not counted.
         sentences: (B,) int64, which sentences of the batch are still decoded.
+        batch_ids: int64, the `id` of every sentence of the batch.
         tokens: (B, K, T) int64 tokens so far, the beginning symbol first.
         limits: (B,) int64, most tokens of each sentence before its end symbol.
         smallest_limit: no sentence of the batch has a smaller limit.
@@ -31,6 +37,7 @@ class Step:
 
     number: int
     sentences: Tensor
+    batch_ids: Tensor
     tokens: Tensor
     limits: Tensor
     smallest_limit: int
@@ -126,6 +133,29 @@ class NoRepeatNgram(StepProcessor):
             repeated &= free_B[:, None, None]
         penalties = torch.zeros_like(followers, dtype=log_probs_BKV.dtype).masked_fill_(repeated, _NEVER)
         log_probs_BKV.scatter_add_(2, followers, penalties)
+
+
+class AllowedTokens(StepProcessor):
+    """Hypotheses go on only with tokens that a function allows (De Cao et al., 2021).
+
+    A hypothesis that may not go on is dropped; a sentence that loses all of them has no output.
+
+    Args:
+        function: see `AllowedTokensFunction`.
+    """
+
+    def __init__(self, function: AllowedTokensFunction) -> None:
+        self.function = function
+
+    def __call__(self, log_probs_BKV: Tensor, step: Step) -> None:
+        banned = torch.ones(log_probs_BKV.shape, dtype=torch.bool)
+        ids = step.batch_ids[step.sentences].tolist()
+        for place, (number, rows) in enumerate(zip(ids, step.tokens.cpu(), strict=True)):
+            for beam, tokens in enumerate(rows):
+                if bool(tokens[1:].eq(step.end).any()):
+                    continue  # the empty place of a hypothesis that has ended
+                banned[place, beam, list(self.function(number, tokens))] = False
+        log_probs_BKV.masked_fill_(banned.to(log_probs_BKV.device), _NEVER)
 
 
 class PrefixTokens(StepProcessor):

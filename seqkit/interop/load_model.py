@@ -5,6 +5,7 @@ The shared part of the commands that come after training and of the hub. Knows n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +19,15 @@ from seqkit.config.sections import CommonConfig
 from seqkit.config.validate import options_of
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import CheckpointError, ConfigError, did_you_mean
-from seqkit.interop.open_checkpoint import open_checkpoint
-from seqkit.models.base import Model
+from seqkit.interop.open_checkpoint import open_parts
+from seqkit.models.base import LanguageModel, Model
 from seqkit.registry import registry
 from seqkit.tasks.base import Task, build_task
 
-_EMBEDDINGS = {"source": "encoder.embed_tokens.weight", "target": "decoder.embed_tokens.weight"}
+_EMBEDDINGS = {"source": "encoder.embed_tokens", "target": "decoder.embed_tokens"}
+_EMBEDDING_WITHOUT_ENCODER = {"source": "decoder.embed_tokens"}
+_LENGTH = "tokens_per_sample"
+_BAND = re.compile(r"\.embeddings\.\d+\.0\.weight")
 
 
 class LoadedEnsemble(NamedTuple):
@@ -55,6 +59,8 @@ def load_ensemble(
     *,
     model_overrides: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
+    suffix: str = "",
+    shard_count: int = 1,
 ) -> LoadedEnsemble:
     """Read checkpoints of seqkit or fairseq and build their models for one task.
 
@@ -65,7 +71,7 @@ def load_ensemble(
         paths: one file, or several that make an ensemble.
         given: nested plain options by section, such as `RootConfig.given`: `{"task": {"data": "data-bin"}}`.
         model_overrides: options of the task or the model by their bare names (fairseq's `--model-overrides`).
-        trust_pickle: see `open_checkpoint`.
+        trust_pickle, suffix, shard_count: see `open_parts`.
 
     Raises:
         CheckpointError: a file is missing, damaged, or made with another vocabulary or model.
@@ -76,7 +82,7 @@ def load_ensemble(
     first: RootConfig | None = None
     models: list[Model] = []
     for path in paths:
-        state = _open(path, trust_pickle)
+        state = _open(path, trust_pickle, suffix, shard_count)
         config = _config(state, given or {}, model_overrides or {}, str(path))
         if task is None:
             assert config.task is not None
@@ -91,6 +97,38 @@ def load_ensemble(
     return LoadedEnsemble(models, first, task)
 
 
+def load_language_model(
+    path: str | Path, data: str | None, dictionary: Dictionary, *, trust_pickle: bool = False
+) -> LanguageModel:
+    """Read a language model that is to be fused with a translation model (`generation.lm_path`).
+
+    Args:
+        path: its checkpoint.
+        data: folder with its dictionary (`dict.txt`).
+        dictionary: the target dictionary, which must be the same.
+        trust_pickle: see `open_parts`.
+
+    Raises:
+        CheckpointError: it is no language model, or has another dictionary.
+        DataError: its dictionary cannot be read.
+    """
+    given = {} if data is None else {"task": {"data": data}}
+    loaded = load_ensemble([path], given, trust_pickle=trust_pickle)
+    (model,) = loaded.models
+    if not isinstance(model, LanguageModel):
+        raise CheckpointError(
+            f"generation.lm_path={path} holds a model of type {type(model).__name__}; a language model is needed"
+        )
+    own = loaded.task.target_dictionary
+    if own != dictionary:
+        raise CheckpointError(
+            f"generation.lm_path={path} was trained with another dictionary ({len(own)} symbols) than the target "
+            f"dictionary ({len(dictionary)} symbols); its probabilities cannot be added. Train it on text that was "
+            "binarized with the target dictionary (seqkit-preprocess --srcdict)"
+        )
+    return model
+
+
 def prepare_for_use(models: Sequence[Model], device: torch.device, common: CommonConfig) -> None:
     """Move models to a device and to the precision of the section `common`."""
     dtype = torch.float16 if common.fp16 else torch.bfloat16 if common.bf16 else torch.float32
@@ -98,13 +136,13 @@ def prepare_for_use(models: Sequence[Model], device: torch.device, common: Commo
         model.to(device=device, dtype=dtype)
 
 
-def _open(path: str | Path, trust_pickle: bool) -> CheckpointState:
+def _open(path: str | Path, trust_pickle: bool, suffix: str, shard_count: int) -> CheckpointState:
     place = Path(path)
     if place.is_dir():
         found = sorted(file.name for file in place.glob("*.pt"))
         hint = f"; it holds {', '.join(found[:4])}" if found else ""
         raise CheckpointError(f"{path} is a folder; give the checkpoint file in it{hint}")
-    return open_checkpoint(place, trust_pickle=trust_pickle)
+    return open_parts(place, suffix=suffix, shard_count=shard_count, trust_pickle=trust_pickle)
 
 
 def _config(
@@ -117,6 +155,11 @@ def _config(
             raise CheckpointError(f"{where} does not say which {kind} it is of, so it cannot be used for inference")
         base[kind] = dict(section)
     merged = merge_given(base, given)
+    own = given.get("model")
+    asked = isinstance(own, Mapping) and _LENGTH in own
+    if _LENGTH in base["model"] and not asked and merged["model"].get("_name") == base["model"]["_name"]:
+        # Into what lengths text is cut now does not change how many positions the weights were trained for.
+        merged["model"][_LENGTH] = base["model"][_LENGTH]
     for name, value in model_overrides.items():
         _override(merged, name, value)
     return root_from_dict(merged)
@@ -139,18 +182,26 @@ def _override(merged: dict[str, Any], name: str, value: Any) -> None:
         )
 
 
+def _symbols(weights: Mapping[str, torch.Tensor], name: str) -> int:
+    """How many symbols the embedding called `name` has: one table, or the bands of an adaptive one; 0 if unknown."""
+    if f"{name}.weight" in weights:
+        return weights[f"{name}.weight"].size(0)
+    return sum(
+        tensor.size(0) for key, tensor in weights.items() if key.startswith(name) and _BAND.fullmatch(key[len(name) :])
+    )
+
+
 def _check_vocabulary(state: CheckpointState, task: Task, where: str) -> None:
     dictionaries: dict[str, Dictionary | None] = {
         "source": task.source_dictionary,
         "target": task.target_dictionary,
     }
     problems = []
-    for side, name in _EMBEDDINGS.items():
-        dictionary, weights = dictionaries[side], state.model.get(name)
-        if dictionary is not None and weights is not None and weights.size(0) != len(dictionary):
-            problems.append(
-                f"{side}: {weights.size(0)} symbols in the checkpoint, {len(dictionary)} in the {side} dictionary"
-            )
+    has_encoder = any(name.startswith("encoder.") for name in state.model)
+    for side, name in (_EMBEDDINGS if has_encoder else _EMBEDDING_WITHOUT_ENCODER).items():
+        dictionary, symbols = dictionaries[side], _symbols(state.model, name)
+        if dictionary is not None and symbols and symbols != len(dictionary):
+            problems.append(f"{side}: {symbols} symbols in the checkpoint, {len(dictionary)} in the {side} dictionary")
     if problems:
         raise CheckpointError(
             f"{where} was trained with another vocabulary ({'; '.join(problems)}); "

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqkit.errors import CheckpointError
+from seqkit.errors import CheckpointError, DamagedCheckpointError
 
 
 class InertNode:
@@ -69,7 +69,8 @@ def safe_load(path: str | Path) -> Any:
     """The content of a `.pt` file on the CPU: tensors, plain containers, `argparse.Namespace`, inert nodes.
 
     Raises:
-        CheckpointError: the file is missing, not a checkpoint, damaged, or names an object that is not allowed.
+        DamagedCheckpointError: the file is damaged or not a checkpoint.
+        CheckpointError: it is missing, or names an object that is not allowed.
     """
     file = _existing_file(path)
     try:
@@ -81,13 +82,14 @@ def safe_load(path: str | Path) -> Any:
         if refused is not None:
             raise CheckpointError(
                 f"{path} holds an object of type {refused!r}, which is not data; it was not loaded and nothing in the "
-                "file was run. If you trust the file's author, load it with checkpoint.trust_pickle=true"
+                "file was run. If you trust the file's author, load it with checkpoint.trust_pickle=true "
+                "(--trust-pickle for seqkit-convert and seqkit-average)"
             ) from None
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged (no PyTorch file)") from None
+        raise DamagedCheckpointError(f"{path} is not a checkpoint, or is damaged (no PyTorch file)") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception as error:  # a damaged file makes torch's reader fail in any way
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {_first_line(error)}") from None
+        raise DamagedCheckpointError(f"{path} is not a checkpoint, or is damaged: {_first_line(error)}") from None
 
 
 def trusting_load(path: str | Path) -> Any:

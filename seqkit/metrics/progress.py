@@ -1,8 +1,9 @@
 """Progress reporters: an iterable wrapped so that one sees how far it is and what its figures are.
 
 Four formats: `tqdm` (a bar on a terminal), `simple` (lines), `json` (one JSON object a line), `none`. Lines go to
-the logger named after their stream (`train_inner`, `train`, `valid`) and, on demand, to a file. Figures come as a
-name-to-number mapping; nothing here knows what they mean, and nothing sets up logging.
+the logger named after their stream (`train_inner`, `train`, `valid`) and, on demand, to a file; figures also go to the
+`FigureLog`s (TensorBoard, Weights & Biases). Figures come as a name-to-number mapping; of their meaning, only the bar
+knows a little: which few of them it has room for. Nothing here sets up logging.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -20,7 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from seqkit.errors import ConfigError, UserError, did_you_mean
-from seqkit.metrics.meters import AverageMeter, StopwatchMeter, TimeMeter
+from seqkit.metrics.meters import AverageMeter, StopwatchMeter, TimeMeter, as_number
+from seqkit.metrics.run_clock import RunClock
 from seqkit.metrics.tensorboard import TensorBoardLog
 
 ItemT = TypeVar("ItemT")
@@ -51,6 +53,18 @@ class ProgressReporter(Protocol[ItemT_co]):
 
     def close(self) -> None:
         """Let go of the bar and of the writers that the reporter opened itself."""
+        ...
+
+
+class FigureLog(Protocol):
+    """Keeps figures elsewhere: a folder for TensorBoard, a run of Weights & Biases."""
+
+    def write(self, stats: Stats, stream: str, step: int | None = None) -> None:
+        """Take the figures of a stream as of `step` (default: the figure `num_updates`)."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
         ...
 
 
@@ -88,8 +102,9 @@ class _Reporter(ABC, Generic[ItemT]):
         epoch: int | None,
         prefix: str | None,
         total: int | None,
-        tensorboard: TensorBoardLog | None,
-        owns_tensorboard: bool,
+        logs: Sequence[FigureLog],
+        owned_logs: Sequence[FigureLog],
+        run: RunClock | None,
     ) -> None:
         self.iterable = iterable
         self.n = iterable.n if isinstance(iterable, _Positioned) else 0
@@ -101,8 +116,9 @@ class _Reporter(ABC, Generic[ItemT]):
         if prefix is not None:
             parts.append(prefix)
         self.prefix = " | ".join(parts)
-        self._tensorboard = tensorboard
-        self._owns_tensorboard = owns_tensorboard
+        self._logs = [*logs, *owned_logs]
+        self._owned_logs = owned_logs
+        self._run = run
         self._log_file = None if not log_file else Path(log_file)
         self._append("")
 
@@ -120,15 +136,15 @@ class _Reporter(ABC, Generic[ItemT]):
         self._write(stats, tag, step)
         step = step or self.i or 0
         if step > 0 and self.log_interval is not None and self.log_interval > 0 and step % self.log_interval == 0:
-            self._log(stats, tag)
+            self._log(stats, tag, step)
 
     def print(self, stats: Stats, tag: str | None = None, step: int | None = None) -> None:
         self._write(stats, tag, step)
         self._print(stats, tag)
 
     def close(self) -> None:
-        if self._tensorboard is not None and self._owns_tensorboard:
-            self._tensorboard.close()
+        for log in self._owned_logs:
+            log.close()
 
     def __enter__(self) -> _Reporter[ItemT]:
         return self
@@ -139,7 +155,7 @@ class _Reporter(ABC, Generic[ItemT]):
         self.close()
 
     @abstractmethod
-    def _log(self, stats: Stats, tag: str | None) -> None:
+    def _log(self, stats: Stats, tag: str | None, step: int) -> None:
         """Show figures in mid-way."""
 
     @abstractmethod
@@ -147,8 +163,9 @@ class _Reporter(ABC, Generic[ItemT]):
         """Show figures at the end."""
 
     def _write(self, stats: Stats, tag: str | None, step: int | None) -> None:
-        if self._tensorboard is not None and tag is not None:
-            self._tensorboard.write(stats, tag, step)
+        if tag is not None:
+            for log in self._logs:
+                log.write(stats, tag, step)
 
     def _line(self, text: str, tag: str | None) -> None:
         logging.getLogger(tag or __name__).info(text)
@@ -164,6 +181,11 @@ class _Reporter(ABC, Generic[ItemT]):
         except OSError as error:
             raise UserError(f"common.log_file={self._log_file} cannot be written: {error.strerror}") from error
 
+    @property
+    def _epochs(self) -> float:
+        """Epochs done, with fraction."""
+        return (self.epoch or 1) - 1 + ((self.i or 0) + 1) / (self.total or 1)
+
     def _midway_line(self, stats: Stats) -> str:
         figures = ", ".join(f"{key}={format_figure(value)}" for key, value in stats.items())
         total = "?" if self.total is None else self.total
@@ -175,9 +197,9 @@ class _Reporter(ABC, Generic[ItemT]):
 
 
 class NoneReporter(_Reporter[ItemT]):
-    """Shows nothing (TensorBoard is still written)."""
+    """Shows nothing (`FigureLog`s are still written)."""
 
-    def _log(self, stats: Stats, tag: str | None) -> None:
+    def _log(self, stats: Stats, tag: str | None, step: int) -> None:
         pass
 
     def _print(self, stats: Stats, tag: str | None) -> None:
@@ -187,7 +209,7 @@ class NoneReporter(_Reporter[ItemT]):
 class SimpleReporter(_Reporter[ItemT]):
     """`epoch 001:     10 / 35 loss=6.6, ppl=97` in mid-way, `epoch 001 | loss 6.6 | ppl 97` at the end."""
 
-    def _log(self, stats: Stats, tag: str | None) -> None:
+    def _log(self, stats: Stats, tag: str | None, step: int) -> None:
         self._line(self._midway_line(stats), tag)
 
     def _print(self, stats: Stats, tag: str | None) -> None:
@@ -200,10 +222,10 @@ class JsonReporter(_Reporter[ItemT]):
     At the end the figures' names begin with the stream (`train_loss`) and there is no `update`.
     """
 
-    def _log(self, stats: Stats, tag: str | None) -> None:
+    def _log(self, stats: Stats, tag: str | None, step: int) -> None:
         head: dict[str, Any] = {} if self.epoch is None else {"epoch": self.epoch}
         if self.epoch is not None and self.total:
-            head["update"] = round(self.epoch - 1 + ((self.i or 0) + 1) / self.total, 3)
+            head["update"] = round(self._epochs, 3)
         self._line(json.dumps(head | {key: format_figure(value) for key, value in stats.items()}), tag)
 
     def _print(self, stats: Stats, tag: str | None) -> None:
@@ -212,8 +234,22 @@ class JsonReporter(_Reporter[ItemT]):
         self._line(json.dumps(head | {stream + key: format_figure(value) for key, value in stats.items()}), tag)
 
 
+_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}"
+_SHOWN_ON_BAR: dict[str, Callable[[float], str]] = {
+    "loss": lambda value: f"loss {value:.3f}",
+    "ppl": lambda value: f"ppl {value:.4g}",
+    "wps": lambda value: f"{value / 1000:.1f}k w/s" if value >= 10_000 else f"{value:.0f} w/s",
+    "lr": lambda value: f"lr {value:.2g}",
+    "gnorm": lambda value: f"gnorm {value:.3g}",
+}
+"""What a line of 100 columns has room for; the lines at an epoch's end have everything."""
+
+
 class TqdmReporter(_Reporter[ItemT]):
-    """A bar on standard error with the figures behind it; the summary at the end is a line."""
+    """A bar on standard error, the most telling figures behind it; the summary at the end is a line.
+
+    `left 01:10 / 2:03:04` is the time to the end of the epoch, and of the run where that is known.
+    """
 
     _bar: tqdm[ItemT] | None = None
 
@@ -226,6 +262,7 @@ class TqdmReporter(_Reporter[ItemT]):
             leave=False,
             file=sys.stderr,
             dynamic_ncols=True,
+            bar_format=f"{_BAR} left {{remaining}}",
         )
         try:
             for position, item in enumerate(self._bar, start=self.n):
@@ -234,9 +271,11 @@ class TqdmReporter(_Reporter[ItemT]):
         finally:
             self._bar.close()
 
-    def _log(self, stats: Stats, tag: str | None) -> None:
+    def _log(self, stats: Stats, tag: str | None, step: int) -> None:
         if self._bar is not None:
-            self._bar.set_postfix({key: format_figure(value) for key, value in stats.items()}, refresh=False)
+            left = None if self._run is None else self._run.left(step, self._epochs)
+            whole = "" if left is None else f" / {_duration(left)}"
+            self._bar.bar_format = f"{_BAR} {_few_figures(stats)} left {{remaining}}{whole}"
         self._append(self._midway_line(stats) + "\n")
 
     def _print(self, stats: Stats, tag: str | None) -> None:
@@ -248,6 +287,23 @@ class TqdmReporter(_Reporter[ItemT]):
         if self._bar is not None:
             self._bar.close()
         super().close()
+
+
+def _few_figures(stats: Stats) -> str:
+    """`loss 4.321 ppl 20 8123 w/s lr 0.0005 gnorm 1.2`: those of them that there are."""
+    shown = []
+    for key, text in _SHOWN_ON_BAR.items():
+        value = stats.get(key)
+        number = value.avg if isinstance(value, AverageMeter | TimeMeter) else value
+        if isinstance(number, int | float | Tensor):
+            shown.append(text(as_number(number)))
+    return " ".join(shown)
+
+
+def _duration(seconds: float) -> str:
+    """`12:34`, `1:23:45`, `3d04h`."""
+    days, rest = divmod(round(seconds), 86400)
+    return f"{days}d{rest // 3600:02d}h" if days else tqdm.format_interval(rest)
 
 
 _REPORTERS: dict[str, type[_Reporter[Any]]] = {
@@ -269,6 +325,8 @@ def make_progress(
     tensorboard_logdir: str | Path | TensorBoardLog | None = None,
     total: int | None = None,
     default_log_format: str = "tqdm",
+    logs: Sequence[FigureLog] = (),
+    run: RunClock | None = None,
 ) -> _Reporter[ItemT]:
     """Wrap `iterable` in a reporter.
 
@@ -282,6 +340,8 @@ def make_progress(
         prefix: words before the figures of each line.
         tensorboard_logdir: a folder (its writers live as long as the reporter), or a `TensorBoardLog` that
             outlives it.
+        logs: where figures go besides; they outlive the reporter.
+        run: tells the bar when the whole run will end.
 
     Raises:
         ConfigError: there is no such format.
@@ -293,12 +353,11 @@ def make_progress(
         raise ConfigError(f"common.log_format={name} is not a log format; there are {', '.join(LOG_FORMATS)}{hint}")
     if name == "tqdm" and not sys.stderr.isatty():
         name = "simple"
-    owned = isinstance(tensorboard_logdir, str | Path) and bool(str(tensorboard_logdir))
-    tensorboard: TensorBoardLog | None
+    owned: list[FigureLog] = []
     if isinstance(tensorboard_logdir, TensorBoardLog):
-        tensorboard = tensorboard_logdir
-    else:
-        tensorboard = TensorBoardLog(tensorboard_logdir) if tensorboard_logdir else None
+        logs = [tensorboard_logdir, *logs]
+    elif tensorboard_logdir:
+        owned = [TensorBoardLog(tensorboard_logdir)]
     return _REPORTERS[name](
         iterable,
         log_interval=log_interval,
@@ -306,6 +365,7 @@ def make_progress(
         epoch=epoch,
         prefix=prefix,
         total=total,
-        tensorboard=tensorboard,
-        owns_tensorboard=owned,
+        logs=logs,
+        owned_logs=owned,
+        run=run,
     )

@@ -18,12 +18,18 @@ from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
 from seqkit.models.base import Encoder, EncoderOutput, IncrementalDecoder, ModelOutput
+from seqkit.modules.adaptive_input import AdaptiveInput
+from seqkit.modules.adaptive_softmax import AdaptiveSoftmax
 from seqkit.modules.attention import causal_bias, padding_mask_to_bias
 from seqkit.modules.cache import MASKED, DecoderCache, TransformerCache
+from seqkit.modules.character_token_embedder import CharacterTokenEmbedder
 from seqkit.modules.dropout import Dropout
 from seqkit.modules.layer_drop import LayerDropList
 from seqkit.modules.positional_embedding import PositionalEmbedding, count_positions
 from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
+
+TokenEmbedding = nn.Embedding | AdaptiveInput | CharacterTokenEmbedder
+"""What turns tokens into vectors: it has a `padding_idx`, an `embedding_dim` and `num_embeddings`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class StackOptions:
         layers_to_keep: which layers of a deeper checkpoint these layers are, in order; None: all.
         checkpoint_activations: compute layers again in the backward pass instead of keeping their activations
             (Chen et al., 2016).
-        offload_activations: keep what the backward pass needs of a layer in main memory.
+        offload_activations: the same, and the layers' inputs wait for the backward pass in main memory.
     """
 
     embed_scale: float = 1.0
@@ -106,7 +112,7 @@ class TransformerEncoder(Encoder):
             mask = padding_mask_to_bias(padding_mask, x.dtype)
         hidden_states = [x] if return_all_hiddens else []
         for _, layer in self.layers.active():
-            x = _run(layer, self.options, self.training, x, mask)
+            x = run_layer(layer, self.options, self.training, x, mask)
             if return_all_hiddens:
                 hidden_states.append(x)
         if self.layer_norm is not None:
@@ -121,12 +127,12 @@ class TransformerDecoder(IncrementalDecoder):
     """Token embeddings, positions, layers, projection to the vocabulary; also the whole of a language model.
 
     Args:
-        embed_tokens: the embedding table; its `padding_idx` is the padding symbol.
+        embed_tokens: the embedding; its `padding_idx` is the padding symbol.
         project_in: from the embedding's width to C, where they differ.
         embed_positions: None for a model that does not know the order of words.
         layers: at least one.
-        project_out: from C to the width of `output_projection`, where they differ.
-        output_projection: to the vocabulary; its weight may be the embedding's.
+        project_out: from C to the width of `output`, where they differ.
+        output: to the vocabulary: a projection, whose weight may be the embedding's, or an adaptive softmax.
         embed_dim: C.
         max_positions: the longest target, in tokens.
         cross_self_attention: the layers' self-attention reads the source too.
@@ -134,12 +140,12 @@ class TransformerDecoder(IncrementalDecoder):
 
     def __init__(
         self,
-        embed_tokens: nn.Embedding,
+        embed_tokens: TokenEmbedding,
         project_in: nn.Linear | None,
         embed_positions: PositionalEmbedding | None,
         layers: Iterable[TransformerDecoderLayer],
         project_out: nn.Linear | None,
-        output_projection: nn.Linear,
+        output: nn.Linear | AdaptiveSoftmax,
         *,
         embed_dim: int,
         max_positions: int,
@@ -156,7 +162,11 @@ class TransformerDecoder(IncrementalDecoder):
         self.layers = LayerDropList(layers, options.layerdrop)
         self.layer_norm = nn.LayerNorm(embed_dim) if options.final_norm else None
         self.project_out_dim = project_out
-        self.output_projection = output_projection
+        self.output_projection: nn.Linear | None = None
+        if isinstance(output, AdaptiveSoftmax):
+            self.adaptive_softmax = output
+        else:
+            self.output_projection = output
         self.dropout_module = Dropout(options.dropout)
         self.cross_self_attention = cross_self_attention
         self.options = options
@@ -198,14 +208,16 @@ class TransformerDecoder(IncrementalDecoder):
         )
 
     def output_layer(self, features: Tensor) -> Tensor:
+        if self.output_projection is None:
+            return features
         logits: Tensor = self.output_projection(features)
         return logits
 
-    def output_linear(self) -> nn.Linear:
+    def output_linear(self) -> nn.Linear | None:
         return self.output_projection
 
     def new_cache(self, rows: int, max_length: int, *, beam: int = 1) -> TransformerCache:
-        device = self.embed_tokens.weight.device
+        device = next(self.parameters()).device
         return TransformerCache(len(self.layers), rows, max_length, beam=beam, device=device)
 
     def max_positions(self) -> int:
@@ -215,16 +227,18 @@ class TransformerDecoder(IncrementalDecoder):
         self, tokens: Tensor, encoder_out: EncoderOutput | None, wanted: int | None
     ) -> tuple[Tensor, list[Tensor], Tensor | None]:
         padding = tokens.eq(self.padding_idx)
-        padding_mask = padding if padding.any() else None
-        x = self._embed(tokens, None if padding_mask is None else count_positions(padding_mask), 0)
+        padded, padded_left = torch.stack((padding.any(), (padding[:, :-1] & ~padding[:, 1:]).any())).tolist()
+        # Padding on the right lies in everybody's future but its own. In training, nobody looks at what comes of it.
+        must_hide = padded_left or (padded and not self.training)
+        x = self._embed(tokens, count_positions(padding) if padded else None, 0)
         source = None if encoder_out is None else encoder_out.states
         source_mask = _source_mask(encoder_out, x.dtype)
         self_mask: Tensor | None = None
         joint = self.cross_self_attention and source is not None
-        if padding_mask is not None or joint:
+        if must_hide or joint:
             self_mask = causal_bias(tokens.size(1), x.dtype, x.device)
-            if padding_mask is not None:
-                self_mask = torch.clamp(self_mask + padding_mask_to_bias(padding_mask, x.dtype), min=MASKED)
+            if must_hide:
+                self_mask = torch.clamp(self_mask + padding_mask_to_bias(padding, x.dtype), min=MASKED)
             if joint and source is not None:
                 self_mask = _with_source_columns(self_mask, source_mask, source, x.size(0))
                 source = source.repeat_interleave(x.size(0) // source.size(0), 0)
@@ -242,7 +256,7 @@ class TransformerDecoder(IncrementalDecoder):
                 )
                 return result
 
-            x, layer_weights = _run(forward, self.options, self.training, x)
+            x, layer_weights = run_layer(forward, self.options, self.training, x)
             weights = layer_weights if layer_weights is not None else weights
             hidden_states.append(x)
         return x, hidden_states, weights
@@ -252,7 +266,7 @@ class TransformerDecoder(IncrementalDecoder):
     ) -> tuple[Tensor, list[Tensor], Tensor | None]:
         start = cache.length
         source = None if encoder_out is None else encoder_out.states
-        dtype = self.embed_tokens.weight.dtype
+        dtype = next(self.parameters()).dtype
         if start == 0 and source is not None:
             cache.set_source(source.size(0), _source_mask(encoder_out, dtype))
         self_mask, positions = cache.advance(tokens.eq(self.padding_idx), dtype)
@@ -299,12 +313,51 @@ def _with_source_columns(self_mask: Tensor, source_mask: Tensor | None, source: 
     return torch.cat((columns, self_mask.expand(groups, 1, -1, -1)), dim=-1)
 
 
-def _run(layer: Callable[..., Any], options: StackOptions, training: bool, *inputs: Any) -> Any:
+def run_layer(layer: Callable[..., Any], options: StackOptions, training: bool, *inputs: Any) -> Any:
+    """Call a layer; in training, keep or compute again what its backward pass needs, as `options` say."""
     if not (training and torch.is_grad_enabled() and (options.checkpoint_activations or options.offload_activations)):
         return layer(*inputs)
-    pin = torch.cuda.is_available()
-    with save_on_cpu(pin_memory=pin) if options.offload_activations else contextlib.nullcontext():
-        return checkpoint(layer, *inputs, use_reentrant=False)
+    if options.offload_activations:
+        return checkpoint(_Offloaded(layer, *inputs), use_reentrant=False)
+    return checkpoint(layer, *inputs, use_reentrant=False)
+
+
+class _Offloaded:
+    """A layer with its input: called once with that, and again, for the backward pass, with a copy in main memory.
+
+    `checkpoint` keeps what a function is called with. So it is called with nothing, and this gives the input up after
+    the first call; what the second one computes is looked at by no gradient, so that a copy will do.
+    """
+
+    def __init__(self, layer: Callable[..., Any], x: Tensor, *others: Any) -> None:
+        self._layer = layer
+        self._others = others
+        self._first: Tensor | None = x
+        self._device, self._wanted = x.device, x.requires_grad
+        self._kept = x.detach()
+        if x.device.type == "cuda":
+            pinned = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+            self._kept = pinned.copy_(self._kept, non_blocking=True)
+
+    def __call__(self) -> Any:
+        x, self._first = self._first, None
+        if x is None:
+            x = self._kept.to(self._device, non_blocking=True).requires_grad_(self._wanted)
+        return self._layer(x, *self._others)
+
+
+def parse_layers_to_keep(text: str | None) -> tuple[int, ...] | None:
+    """The layers of fairseq's `'0,2,4'`; None for all."""
+    return tuple(int(part) for part in text.split(",")) if text else None
+
+
+def layers_to_keep_fit(text: str, layers: int) -> bool:
+    """Whether `text` is a rising list of some of `layers` layers."""
+    try:
+        keep = parse_layers_to_keep(text) or ()
+    except ValueError:
+        return False
+    return list(keep) == sorted(set(keep)) and all(0 <= place < layers for place in keep)
 
 
 def _keep_layers_on_load(stack: nn.Module, keep: Sequence[int] | None) -> None:

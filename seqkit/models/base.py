@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqkit.config.base import Config
+from seqkit.modules.adaptive_softmax import AdaptiveSoftmax
 from seqkit.modules.cache import DecoderCache
 from seqkit.registry import registry
 
 register_model = registry("model").register
+register_model_architecture = registry("model").register_variant
 
 
 @dataclass
@@ -59,7 +61,8 @@ class ModelOutput:
     """What a model returns from a forward pass.
 
     Attributes:
-        logits: (B, T, V) unnormalised scores; with `features_only`, (B, T, C) features before the projection.
+        logits: (B, T, V) unnormalised scores; with `features_only`, and where the model has an adaptive softmax,
+            (B, T, C) features before the projection.
         attention: (B, T, S) cross-attention averaged over heads, only when asked for.
         hidden_states: each decoder layer's (B, T, C) states, the embedded input first, when asked for.
         extra: whatever else a model family reports, by name.
@@ -86,7 +89,16 @@ class Encoder(nn.Module, ABC):
 
 
 class IncrementalDecoder(nn.Module, ABC):
-    """Predicts each target token from those before it, at once (training) or one by one (generation)."""
+    """Predicts each target token from those before it, at once (training) or one by one (generation).
+
+    Attributes:
+        adaptive_softmax: the distribution over words of a decoder that has no logits; `output_layer` then returns
+            features as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adaptive_softmax: AdaptiveSoftmax | None = None
 
     @abstractmethod
     def forward(
@@ -115,7 +127,7 @@ class IncrementalDecoder(nn.Module, ABC):
 
     @abstractmethod
     def output_layer(self, features: Tensor) -> Tensor:
-        """Project features (…, C) to logits (…, V)."""
+        """Project features (…, C) to logits (…, V); see `adaptive_softmax` for decoders that have none."""
 
     def output_linear(self) -> nn.Linear | None:
         """The layer that `output_layer` is, where that is one linear layer and nothing else.
@@ -159,10 +171,24 @@ class Model(nn.Module, ABC):
         """The decoder's `output_linear`, where `forward` takes `features_only` and there is one."""
         return None
 
+    @property
+    def adaptive_softmax(self) -> AdaptiveSoftmax | None:
+        """The decoder's adaptive softmax, where there is one: `ModelOutput.logits` are then features."""
+        return None
+
     def normalized_probs(self, logits: Tensor, *, log_probs: bool) -> Tensor:
-        """(…, V) probabilities in float32 from logits."""
+        """(…, V) probabilities in float32 from `ModelOutput.logits`."""
+        if self.adaptive_softmax is not None:
+            result = self.adaptive_softmax.log_prob(logits)
+            return result if log_probs else result.exp()
         function = F.log_softmax if log_probs else F.softmax
         return function(logits.float(), dim=-1)
+
+    def target_log_probs(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(…) log-probabilities in float32 of the words `target` (…) from `ModelOutput.logits`."""
+        if self.adaptive_softmax is not None:
+            return self.adaptive_softmax.target_log_prob(logits, target)
+        return self.normalized_probs(logits, log_probs=True).gather(-1, target.unsqueeze(-1)).squeeze(-1)
 
     def set_num_updates(self, num_updates: int) -> None:
         """Called by the trainer before every update, for modules whose behaviour changes with it."""
@@ -173,7 +199,14 @@ class Model(nn.Module, ABC):
 
 
 class EncoderDecoderModel(Model):
-    """An encoder and an incremental decoder."""
+    """An encoder and an incremental decoder.
+
+    Attributes:
+        full_context_alignment: with `need_attention`, `forward` returns the attention of a pass in which each target
+            token sees the whole target; word alignments are then made by such a pass over the finished output.
+    """
+
+    full_context_alignment: bool = False
 
     def __init__(self, encoder: Encoder, decoder: IncrementalDecoder) -> None:
         super().__init__()
@@ -209,12 +242,23 @@ class EncoderDecoderModel(Model):
     def output_linear(self) -> nn.Linear | None:
         return self.decoder.output_linear()
 
+    @property
+    def adaptive_softmax(self) -> AdaptiveSoftmax | None:
+        return self.decoder.adaptive_softmax
+
     def max_positions(self) -> tuple[int, int]:
         return self.encoder.max_positions(), self.decoder.max_positions()
 
 
 class LanguageModel(Model):
-    """A decoder alone; its `src_tokens` are the text itself."""
+    """A decoder alone; its `src_tokens` are the text itself.
+
+    Attributes:
+        supported_targets: what it can be trained to predict at each position: the `"future"` token, the `"past"` one,
+            or the token `"self"`.
+    """
+
+    supported_targets: ClassVar[frozenset[str]] = frozenset({"future"})
 
     def __init__(self, decoder: IncrementalDecoder) -> None:
         super().__init__()
@@ -230,8 +274,79 @@ class LanguageModel(Model):
     def output_linear(self) -> nn.Linear | None:
         return self.decoder.output_linear()
 
+    @property
+    def adaptive_softmax(self) -> AdaptiveSoftmax | None:
+        return self.decoder.adaptive_softmax
+
     def max_positions(self) -> int:
         return self.decoder.max_positions()
+
+
+@dataclass
+class RefinedOutput:
+    """Whole outputs on their way through an iterative decoder.
+
+    Attributes:
+        tokens: (N, T) int64, padded; the beginning and the end symbol are part of each.
+        scores: (N, T) float32 log-probability of each token; 0 for those that were not predicted.
+        attention: (N, T, S) cross-attention, where the model offers it.
+        step: how many refinements there have been.
+        max_step: how many there will be at most.
+        history: the (N, T) tokens of each intermediate stage, the first included; None unless asked for. A model adds
+            what it makes, as many stages in one refinement as it has.
+    """
+
+    tokens: Tensor
+    scores: Tensor
+    attention: Tensor | None = None
+    step: int = 0
+    max_step: int = 0
+    history: list[Tensor] | None = None
+
+
+class IterativeModel(Model):
+    """Writes whole outputs at once and refines them step by step (non-autoregressive models).
+
+    Attributes:
+        supports_length_beam: it foretells lengths, so that several may be tried for each sentence.
+    """
+
+    supports_length_beam: ClassVar[bool] = False
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @abstractmethod
+    def first_output(self, encoder_out: EncoderOutput, src_tokens: Tensor) -> RefinedOutput:
+        """What refinement begins with, for sources `src_tokens` (B, S)."""
+
+    def try_lengths(self, first: RefinedOutput, beam: int) -> RefinedOutput:
+        """`first` (B rows) with the `beam` likeliest lengths of each sentence in place of one (B·beam rows).
+
+        Rows of one sentence are adjacent. Called only where `supports_length_beam` is set.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sets supports_length_beam, but has no try_lengths")
+
+    @abstractmethod
+    def refine(
+        self,
+        output: RefinedOutput,
+        encoder_out: EncoderOutput,
+        *,
+        eos_penalty: float,
+        max_ratio: float,
+        decoding_format: str | None,
+    ) -> RefinedOutput:
+        """The next stage of each output.
+
+        Args:
+            output: N rows.
+            encoder_out: N rows, one for each output.
+            eos_penalty: taken from the score of ending insertion early.
+            max_ratio: outputs may have at most this many tokens for each source token.
+            decoding_format: of the section `generation`.
+        """
 
 
 def build_model(config: Config, task: Any) -> Model:

@@ -17,16 +17,29 @@ from torch import nn
 from seqkit.config.base import Config, option
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import ConfigError
-from seqkit.models._transformer_stack import StackOptions, TransformerDecoder, TransformerEncoder
+from seqkit.models._transformer_decoder import (
+    DecoderSurroundings,
+    build_transformer_decoder,
+    cutoff_problems,
+    decoder_problems,
+    parse_cutoffs,
+)
+from seqkit.models._transformer_stack import (
+    StackOptions,
+    TokenEmbedding,
+    TransformerDecoder,
+    TransformerEncoder,
+    parse_layers_to_keep,
+)
 from seqkit.models.base import EncoderDecoderModel, register_model
 from seqkit.modules.activation import ACTIVATION_NAMES
-from seqkit.modules.embedding import load_embeddings, read_embeddings, token_embedding, xavier_linear
+from seqkit.modules.adaptive_input import AdaptiveInput
+from seqkit.modules.embedding import load_embeddings, read_embeddings, token_embedding
 from seqkit.modules.positional_embedding import PositionalEmbedding, positional_embedding
-from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
+from seqkit.modules.transformer_layer import TransformerEncoderLayer
 
 logger = logging.getLogger(__name__)
 
-_ADAPTIVE = "adaptive input and softmax are not in this version of seqkit"
 _QUANTISATION = "training with quantisation noise is not in this version of seqkit"
 _BASE_LAYERS = "mixture-of-experts (BASE) layers are not in this version of seqkit"
 _XFORMERS = "attention is PyTorch's scaled_dot_product_attention; xFormers has no part in it"
@@ -93,12 +106,20 @@ class TransformerConfig(Config):
     )
     min_params_to_wrap: int = option(100_000_000, "fewest parameters that FSDP shards as a unit of their own", low=1)
     export: bool = option(False, "of no effect: every layer norm can be exported")
-    adaptive_input: bool = option(False, "adaptive input embeddings", refused=_ADAPTIVE)
-    adaptive_softmax_cutoff: str | None = option(None, "adaptive softmax: ends of the word clusters", refused=_ADAPTIVE)
-    adaptive_softmax_dropout: float = option(0.0, "adaptive softmax: dropout on the tails", refused=_ADAPTIVE)
-    adaptive_softmax_factor: float = option(4.0, "adaptive softmax: shrinking of the tails", refused=_ADAPTIVE)
-    tie_adaptive_weights: bool = option(False, "adaptive softmax shares the input's weights", refused=_ADAPTIVE)
-    tie_adaptive_proj: bool = option(False, "adaptive softmax shares the input's projections", refused=_ADAPTIVE)
+    adaptive_input: bool = option(
+        False, "adaptive embeddings of target words, with the cutoffs and the factor of the adaptive softmax"
+    )
+    adaptive_softmax_cutoff: str | None = option(
+        None, "adaptive softmax: where its word clusters end, e.g. '20000,60000'; use criterion=adaptive_loss"
+    )
+    adaptive_softmax_dropout: float = option(
+        0.0, "adaptive softmax: dropout on features and in its tails", low=0.0, high=1.0
+    )
+    adaptive_softmax_factor: float = option(
+        4.0, "adaptive softmax: how much narrower each cluster is than the one before", low=1.0
+    )
+    tie_adaptive_weights: bool = option(False, "adaptive softmax shares the word vectors of the adaptive input")
+    tie_adaptive_proj: bool = option(False, "adaptive softmax also shares the adaptive input's maps between widths")
     quant_noise_pq: float = option(0.0, "quantisation noise: probability of blocks", refused=_QUANTISATION)
     quant_noise_pq_block_size: int = option(8, "quantisation noise: block size", refused=_QUANTISATION)
     quant_noise_scalar: float = option(0.0, "quantisation noise: probability of scalars", refused=_QUANTISATION)
@@ -137,10 +158,9 @@ class TransformerModel(EncoderDecoderModel):
         # Random numbers are drawn in this order so that a seed gives the parameters that fairseq draws from it.
         encoder_embedding = _embedding(source, config.encoder_embed_dim, config.encoder_embed_path)
         if config.share_all_embeddings or config.merge_src_tgt_embed:
-            decoder_embedding = encoder_embedding
+            decoder_embedding: TokenEmbedding = encoder_embedding
         else:
-            width = config.decoder_input_dim or config.decoder_embed_dim
-            decoder_embedding = _embedding(target, width, config.decoder_embed_path)
+            decoder_embedding = _decoder_embedding(config, target)
         encoder = cls.build_encoder(config, encoder_embedding)
         decoder = cls.build_decoder(config, decoder_embedding)
         return cls(encoder, decoder)
@@ -149,10 +169,10 @@ class TransformerModel(EncoderDecoderModel):
     def build_encoder(cls, config: TransformerConfig, embed_tokens: nn.Embedding) -> TransformerEncoder:
         """The encoder on an embedding table."""
         assert embed_tokens.padding_idx is not None
-        keep = _layers_to_keep(config.encoder_layers_to_keep)
+        keep = parse_layers_to_keep(config.encoder_layers_to_keep)
         return TransformerEncoder(
             embed_tokens,
-            _positions(config, encoder=True, padding_idx=embed_tokens.padding_idx),
+            _encoder_positions(config, embed_tokens.padding_idx),
             [
                 TransformerEncoderLayer(
                     config.encoder_embed_dim,
@@ -181,78 +201,30 @@ class TransformerModel(EncoderDecoderModel):
         )
 
     @classmethod
-    def build_decoder(cls, config: TransformerConfig, embed_tokens: nn.Embedding) -> TransformerDecoder:
-        """The decoder on an embedding table."""
-        assert embed_tokens.padding_idx is not None
-        keep = _layers_to_keep(config.decoder_layers_to_keep)
-        width = config.decoder_embed_dim
-        output_width = config.decoder_output_dim or width
-        project_in = None
-        if embed_tokens.embedding_dim != width:
-            project_in = xavier_linear(embed_tokens.embedding_dim, width, bias=False)
-        positions = _positions(config, encoder=False, padding_idx=embed_tokens.padding_idx)
-        layers = [
-            TransformerDecoderLayer(
-                width,
-                config.decoder_ffn_embed_dim,
-                config.decoder_attention_heads,
+    def build_decoder(cls, config: TransformerConfig, embed_tokens: TokenEmbedding) -> TransformerDecoder:
+        """The decoder on an embedding."""
+        return build_transformer_decoder(
+            config,
+            embed_tokens,
+            DecoderSurroundings(
+                words=embed_tokens.num_embeddings,
+                output_dim=config.decoder_output_dim or config.decoder_embed_dim,
+                max_positions=config.max_target_positions,
+                tied=config.share_decoder_input_output_embed
+                or config.share_all_embeddings
+                or config.merge_src_tgt_embed,
                 source_dim=config.encoder_embed_dim,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-                activation_dropout=config.activation_dropout or config.relu_dropout,
-                activation_name=config.activation_fn,
-                normalize_before=config.decoder_normalize_before,
                 cross_attention=not config.no_cross_attention,
                 cross_self_attention=config.cross_self_attention,
-            )
-            for _ in range(len(keep) if keep else config.decoder_layers)
-        ]
-        project_out = xavier_linear(width, output_width, bias=False) if output_width != width else None
-        output_projection = nn.Linear(output_width, embed_tokens.num_embeddings, bias=False)
-        if config.share_decoder_input_output_embed or config.share_all_embeddings or config.merge_src_tgt_embed:
-            output_projection.weight = embed_tokens.weight
-        else:
-            nn.init.normal_(output_projection.weight, mean=0, std=output_width**-0.5)
-        return TransformerDecoder(
-            embed_tokens,
-            project_in,
-            positions,
-            layers,
-            project_out,
-            output_projection,
-            embed_dim=width,
-            max_positions=config.max_target_positions,
-            cross_self_attention=config.cross_self_attention,
-            options=StackOptions(
-                embed_scale=1.0 if config.no_scale_embedding else math.sqrt(width),
-                dropout=config.dropout,
-                layernorm_embedding=config.layernorm_embedding,
-                final_norm=config.decoder_normalize_before and not config.no_decoder_final_norm,
-                layerdrop=config.decoder_layerdrop,
-                layers_to_keep=keep,
-                checkpoint_activations=config.checkpoint_activations,
-                offload_activations=config.offload_activations,
             ),
         )
 
 
 def _problems(config: TransformerConfig, source: Dictionary | None, target: Dictionary) -> Iterator[str]:
     """What in the options cannot be, in the user's words."""
-    for side in ("encoder", "decoder"):
-        width: int = getattr(config, f"{side}_embed_dim")
-        heads: int = getattr(config, f"{side}_attention_heads")
-        if width % heads:
-            yield (
-                f"model.{side}_embed_dim={width} is not divisible by model.{side}_attention_heads={heads}; "
-                f"make it {width + heads - width % heads}, or change the number of heads"
-            )
-        keep: str | None = getattr(config, f"{side}_layers_to_keep")
-        layers: int = getattr(config, f"{side}_layers")
-        if keep and not _fits(keep, layers):
-            yield (
-                f"model.{side}_layers_to_keep={keep!r} is not a rising list of layers between 0 and {layers - 1}; "
-                "write it like '0,2,4'"
-            )
+    yield from decoder_problems(config, "encoder")
+    yield from decoder_problems(config)
+    yield from _adaptive_problems(config, target)
     if source is None:
         yield "model=transformer needs a task with a source dictionary; this task has none"
     if config.cross_self_attention and config.encoder_embed_dim != config.decoder_embed_dim:
@@ -287,16 +259,39 @@ def _problems(config: TransformerConfig, source: Dictionary | None, target: Dict
         )
 
 
-def _layers_to_keep(text: str | None) -> tuple[int, ...] | None:
-    return tuple(int(part) for part in text.split(",")) if text else None
+def _adaptive_problems(config: TransformerConfig, target: Dictionary) -> Iterator[str]:
+    yield from cutoff_problems("adaptive_softmax_cutoff", config.adaptive_softmax_cutoff, len(target))
+    if config.adaptive_input:
+        if config.adaptive_softmax_cutoff is None:
+            yield "model.adaptive_input=true takes its cutoffs from model.adaptive_softmax_cutoff, which is not given"
+        if config.share_all_embeddings or config.merge_src_tgt_embed or config.share_decoder_input_output_embed:
+            yield (
+                "model.adaptive_input=true has no table to share; leave share_all_embeddings, merge_src_tgt_embed and "
+                "share_decoder_input_output_embed out (tie_adaptive_weights shares with the adaptive softmax)"
+            )
+        if config.decoder_embed_path:
+            yield "model.decoder_embed_path cannot fill adaptive embeddings; leave it or adaptive_input out"
+    for name in ("tie_adaptive_weights", "tie_adaptive_proj"):
+        if getattr(config, name) and not config.adaptive_input:
+            yield f"model.{name}=true needs model.adaptive_input=true"
+    input_width = config.decoder_input_dim or config.decoder_embed_dim
+    output_width = config.decoder_output_dim or config.decoder_embed_dim
+    if config.tie_adaptive_weights and input_width != output_width:
+        yield (
+            "model.tie_adaptive_weights=true needs decoder_input_dim and decoder_output_dim to be equal, got "
+            f"{input_width} and {output_width}"
+        )
 
 
-def _fits(text: str, layers: int) -> bool:
-    try:
-        keep = _layers_to_keep(text) or ()
-    except ValueError:
-        return False
-    return list(keep) == sorted(set(keep)) and all(0 <= place < layers for place in keep)
+def _decoder_embedding(config: TransformerConfig, target: Dictionary) -> TokenEmbedding:
+    width = config.decoder_input_dim or config.decoder_embed_dim
+    if not config.adaptive_input:
+        return _embedding(target, width, config.decoder_embed_path)
+    assert config.adaptive_softmax_cutoff is not None
+    cutoffs = parse_cutoffs(config.adaptive_softmax_cutoff)
+    return AdaptiveInput(
+        len(target), target.pad(), width, config.adaptive_softmax_factor, config.decoder_embed_dim, cutoffs
+    )
 
 
 def _embedding(dictionary: Dictionary, width: int, path: str | None) -> nn.Embedding:
@@ -307,13 +302,9 @@ def _embedding(dictionary: Dictionary, width: int, path: str | None) -> nn.Embed
     return table
 
 
-def _positions(config: TransformerConfig, *, encoder: bool, padding_idx: int) -> PositionalEmbedding | None:
+def _encoder_positions(config: TransformerConfig, padding_idx: int) -> PositionalEmbedding | None:
     if config.no_token_positional_embeddings:
         return None
-    if encoder:
-        return positional_embedding(
-            config.max_source_positions, config.encoder_embed_dim, padding_idx, learned=config.encoder_learned_pos
-        )
     return positional_embedding(
-        config.max_target_positions, config.decoder_embed_dim, padding_idx, learned=config.decoder_learned_pos
+        config.max_source_positions, config.encoder_embed_dim, padding_idx, learned=config.encoder_learned_pos
     )

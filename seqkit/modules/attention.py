@@ -11,9 +11,14 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from seqkit.modules.cache import MASKED, SelfAttentionCache, SourceAttentionCache
 from seqkit.modules.dropout import Dropout
+from seqkit.modules.linear import project_together
+
+_SHORT = 48 * 48
+"""Queries times keys of a sentence up to which batched products beat PyTorch's attention kernel on a CPU."""
 
 
 def padding_mask_to_bias(padding_mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -26,6 +31,32 @@ def padding_mask_to_bias(padding_mask: Tensor, dtype: torch.dtype) -> Tensor:
 def causal_bias(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Additive mask (T, T) that hides the future."""
     return torch.full((length, length), MASKED, dtype=dtype, device=device).triu_(1)
+
+
+def _is_short(queries: Tensor, keys: Tensor) -> bool:
+    """Whether `_short_attention` is faster: in training on a CPU, where PyTorch's kernel goes head by head."""
+    if is_compiling() or queries.device.type != "cpu" or not queries.requires_grad:
+        return False
+    return queries.size(-2) * keys.size(-2) <= _SHORT
+
+
+def _short_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, *, attn_mask: Tensor | None, dropout_p: float, is_causal: bool
+) -> Tensor:
+    """`scaled_dot_product_attention` as two batched products."""
+    batch, heads, length, width = queries.shape
+    if is_causal:
+        attn_mask = causal_bias(length, queries.dtype, queries.device)
+    folded = queries.reshape(batch * heads, length, width)
+    keys, values = keys.reshape(batch * heads, -1, width), values.reshape(batch * heads, -1, values.size(-1))
+    scale = width**-0.5
+    if attn_mask is None:
+        scores = torch.bmm(folded * scale, keys.transpose(1, 2))
+    else:
+        bias = attn_mask.expand(batch, heads, length, keys.size(1)).reshape(batch * heads, length, -1)
+        scores = torch.baddbmm(bias, folded, keys.transpose(1, 2), alpha=scale)
+    weights = F.dropout(scores.softmax(-1), dropout_p, training=dropout_p > 0)
+    return torch.bmm(weights, values).view(batch, heads, length, -1)
 
 
 class MultiheadAttention(nn.Module):
@@ -95,10 +126,18 @@ class MultiheadAttention(nn.Module):
         Returns:
             The result (N, T, C) and the weights before dropout (N, H, T, S), or None.
         """
-        key = query if key is None else key
-        keys = self._heads(self.k_proj(key))
-        values = self._heads(self.v_proj(key if value is None else value))
-        return self._attend(self.q_proj(query), keys, values, mask, is_causal=is_causal, need_weights=need_weights)
+        if key is None and value is None:
+            queries, keys, values = project_together(query, (self.q_proj, self.k_proj, self.v_proj))
+        else:
+            source = query if key is None else key
+            queries = self.q_proj(query)
+            if value is None:
+                keys, values = project_together(source, (self.k_proj, self.v_proj))
+            else:
+                keys, values = self.k_proj(source), self.v_proj(value)
+        return self._attend(
+            queries, self._heads(keys), self._heads(values), mask, is_causal=is_causal, need_weights=need_weights
+        )
 
     def project_source(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, S, D) of a source (B, S, C), contiguous: they are read at every step."""
@@ -176,8 +215,7 @@ class MultiheadAttention(nn.Module):
             context = F.dropout(weights.to(values.dtype), dropout, training=dropout > 0) @ values
             weights = weights.view(sentences, self.num_heads, -1, length, keys.size(2)).transpose(1, 2).flatten(0, 1)
         else:
-            context = F.scaled_dot_product_attention(
-                folded, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=is_causal
-            )
+            attend = _short_attention if _is_short(folded, keys) else F.scaled_dot_product_attention
+            context = attend(folded, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
         result: Tensor = self.out_proj(context.transpose(1, 2).reshape(rows, length, channels))
         return result, weights

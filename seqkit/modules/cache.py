@@ -86,6 +86,12 @@ class SelfAttentionCache:
         filled = self.buffer[:, :, :, :end]
         return filled[0], filled[1]
 
+    def forget(self, slots: int, used: int) -> None:
+        """Drop the first `slots` of the `used` slots behind the prefix."""
+        if self.buffer is not None:
+            start, end = self.prefix, self.prefix + used
+            self.buffer[:, :, :, start : end - slots] = self.buffer[:, :, :, start + slots : end].clone()
+
     def select(self, index: Tensor, used: int) -> None:
         """Keep the sentences `index` (B',); `used` positions times rows are filled."""
         if self.buffer is not None:
@@ -225,10 +231,10 @@ class TransformerCache:
             cross.select(index)
         if self.source_mask is not None:
             self.source_mask = self.source_mask.index_select(0, index)
-        groups = _spread(index, per_sentence // self.beam)
+        groups = spread(index, per_sentence // self.beam)
         for layer in self.self_attention:
             layer.select(groups, self._length * self.beam)
-        self._set_rows(self.ancestors[:, : self._length].index_select(0, _spread(index, per_sentence)))
+        self._set_rows(self.ancestors[:, : self._length].index_select(0, spread(index, per_sentence)))
 
     def _set_rows(self, used: Tensor) -> None:
         self.rows = used.size(0)
@@ -240,7 +246,7 @@ class TransformerCache:
         return torch.arange(self.rows, device=self.ancestors.device) // self.beam
 
 
-def _spread(index: Tensor, count: int) -> Tensor:
+def spread(index: Tensor, count: int) -> Tensor:
     """Of each number i, the numbers i·count … i·count + count-1."""
     if count == 1:
         return index

@@ -22,6 +22,8 @@ _CACHED_ELEMENTS = 2**22
 """Elements of a chunk on a CPU: some megabytes, which stay in its cache from one pass to the next."""
 _DEVICE_ELEMENTS = 2**25
 """Elements of a chunk elsewhere: enough to keep an accelerator busy, little enough to bound its memory."""
+_UNLIKELY = 1e-30
+"""Below this, a probability in float32 may have lost digits."""
 _KEEPS_NO_OUTPUT = {"MmBackward0", "AddmmBackward0", "IndexBackward0", "IndexSelectBackward0"}
 _VIEWS = {"UnsafeViewBackward0", "ViewBackward0"}
 
@@ -198,38 +200,52 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows, vocabulary = len(features_NC), len(weight_VC)
         on_target, on_each = _smoothing(label_smoothing, vocabulary)
         buffer = features_NC.new_empty(min(rows, chunk_rows), vocabulary)
-        loss, nll = features_NC.new_zeros(()), features_NC.new_zeros(())
+        nll_N, target_logit_N = features_NC.new_empty(rows), features_NC.new_empty(rows)
         grad_features = torch.empty_like(features_NC) if wanted else None
         grad_weight = torch.zeros_like(weight_VC) if wanted else None
         grad_bias = torch.zeros_like(bias_V) if wanted and bias_V is not None else None
         for start in range(0, rows, chunk_rows):
-            features_RC = features_NC[start : start + chunk_rows]
-            target_R1 = target_N[start : start + chunk_rows].unsqueeze(1)
+            chunk = slice(start, start + chunk_rows)
+            features_RC = features_NC[chunk]
+            target_R1 = target_N[chunk].unsqueeze(1)
             chunk_RV = buffer[: len(features_RC)]
             if bias_V is None:
                 torch.mm(features_RC, weight_VC.t(), out=chunk_RV)
             else:
                 torch.addmm(bias_V, features_RC, weight_VC.t(), out=chunk_RV)
-            target_logit = chunk_RV.gather(1, target_R1).squeeze(1)
-            total = chunk_RV.sum(-1) if on_each else None
-            largest = chunk_RV.amax(-1)
+            target_logit_N[chunk] = chunk_RV.gather(1, target_R1).squeeze(1)
             torch.softmax(chunk_RV, -1, out=chunk_RV)
-            # The likeliest word's probability is at least 1/V, so that its logarithm is exact enough.
-            partition = largest - chunk_RV.amax(-1).log()
-            chunk_nll = partition - target_logit
-            nll += chunk_nll.sum()
-            loss += on_target * chunk_nll.sum()
-            if total is not None:
-                loss += on_each * (vocabulary * partition - total).sum()
+            target_prob = chunk_RV.gather(1, target_R1).squeeze(1)
+            nll_N[chunk] = -target_prob.log()
+            unlikely = (target_prob < _UNLIKELY).nonzero().squeeze(1)
+            if len(unlikely):
+                # Too small for its logarithm to be exact; the likeliest word's probability is at least 1/V.
+                prob, likeliest = chunk_RV[unlikely].max(-1)
+                logit = (features_RC[unlikely] * weight_VC[likeliest]).sum(-1)
+                if bias_V is not None:
+                    logit = logit + bias_V[likeliest]
+                nll_N[start + unlikely] = logit - target_logit_N[start + unlikely] - prob.log()
             if grad_features is None or grad_weight is None:
                 continue
-            if on_each:
-                chunk_RV.sub_(on_each)
             chunk_RV.scatter_add_(1, target_R1, chunk_RV.new_full((), -on_target).expand_as(target_R1))
-            torch.mm(chunk_RV, weight_VC, out=grad_features[start : start + chunk_rows])
+            torch.mm(chunk_RV, weight_VC, out=grad_features[chunk])
             grad_weight.addmm_(chunk_RV.t(), features_RC)
             if grad_bias is not None:
                 grad_bias += chunk_RV.sum(0)
+        nll = nll_N.sum()
+        loss = on_target * nll
+        if on_each:
+            # What every word has alike is not added to each logit's gradient, but to the products with them.
+            weight_sum_C, features_sum_C = weight_VC.sum(0), features_NC.sum(0)
+            logit_sum = features_sum_C @ weight_sum_C
+            if bias_V is not None:
+                logit_sum = logit_sum + rows * bias_V.sum()
+            loss = loss + on_each * (vocabulary * (nll + target_logit_N.sum()) - logit_sum)
+            if grad_features is not None and grad_weight is not None:
+                grad_features.sub_(weight_sum_C, alpha=on_each)
+                grad_weight.sub_(features_sum_C, alpha=on_each)
+            if grad_bias is not None:
+                grad_bias.sub_(rows * on_each)
         ctx.save_for_backward(grad_features, grad_weight, grad_bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll

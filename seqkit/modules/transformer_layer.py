@@ -1,7 +1,8 @@
 """The encoder and decoder layers of the Transformer (Vaswani et al., 2017, section 3.1).
 
-`normalize_before` puts layer norms at the entry of each sublayer (pre-norm, Xiong et al., 2020) and not after the
-residual sum (post-norm). Knows nothing of embeddings, of stacks, or of configs.
+The decoder layer has the extra norms and scales of NormFormer (Shleifer et al., 2021) as options. `normalize_before`
+puts layer norms at the entry of each sublayer (pre-norm, Xiong et al., 2020), not after the residual sum (post-norm).
+Knows nothing of embeddings, of stacks, or of configs.
 Axes: B sentences, N = B·K decoder rows, T target length, S source length, C channels, H heads.
 """
 
@@ -27,6 +28,8 @@ class _TransformerLayer(nn.Module):
         self, *, dropout: float, activation_dropout: float, activation_name: str, normalize_before: bool
     ) -> None:
         super().__init__()
+        self.ffn_layernorm: nn.LayerNorm | None = None
+        self.w_resid: nn.Parameter | None = None
         self.normalize_before = normalize_before
         self.activation_fn = activation(activation_name)
         self.dropout_module = Dropout(dropout)
@@ -36,12 +39,15 @@ class _TransformerLayer(nn.Module):
         return norm(x) if self.normalize_before else x
 
     def _leave(self, residual: Tensor, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        x = residual + self.dropout_module(x)
+        x = self.dropout_module.add(residual, x)
         return x if self.normalize_before else norm(x)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        hidden = self.activation_fn(self.fc1(self._enter(x, self.final_layer_norm)))
-        return self._leave(x, self.fc2(self.activation_dropout_module(hidden)), self.final_layer_norm)
+        hidden = self.activation_dropout_module(self.activation_fn(self.fc1(self._enter(x, self.final_layer_norm))))
+        if self.ffn_layernorm is not None:
+            hidden = self.ffn_layernorm(hidden)
+        residual = x if self.w_resid is None else self.w_resid * x
+        return self._leave(residual, self.fc2(hidden), self.final_layer_norm)
 
 
 class TransformerEncoderLayer(_TransformerLayer):
@@ -96,6 +102,10 @@ class TransformerDecoderLayer(_TransformerLayer):
         source_dim: width of the source where it is not `embed_dim`.
         cross_attention: whether the layer attends to the source by a sublayer of its own.
         cross_self_attention: whether its self-attention reads the source too, in front of the target.
+        scale_heads: a trained factor on the part of self-attention's result that stands where each head's did.
+        scale_attn: a layer norm on self-attention's result.
+        scale_fc: a layer norm between the two linear maps.
+        scale_resids: a trained factor on each channel of the feed-forward sublayer's residual.
 
     The other arguments are those of `TransformerEncoderLayer`.
     """
@@ -114,6 +124,10 @@ class TransformerDecoderLayer(_TransformerLayer):
         normalize_before: bool = False,
         cross_attention: bool = True,
         cross_self_attention: bool = False,
+        scale_heads: bool = False,
+        scale_attn: bool = False,
+        scale_fc: bool = False,
+        scale_resids: bool = False,
     ) -> None:
         super().__init__(
             dropout=dropout,
@@ -123,6 +137,8 @@ class TransformerDecoderLayer(_TransformerLayer):
         )
         self.cross_self_attention = cross_self_attention
         self.self_attn = MultiheadAttention(embed_dim, num_heads, dropout=attention_dropout)
+        self.attn_ln = nn.LayerNorm(embed_dim) if scale_attn else None
+        self.c_attn = nn.Parameter(torch.ones(num_heads)) if scale_heads else None
         self.self_attn_layer_norm = nn.LayerNorm(embed_dim)
         self.encoder_attn: MultiheadAttention | None = None
         if cross_attention:
@@ -130,6 +146,10 @@ class TransformerDecoderLayer(_TransformerLayer):
                 embed_dim, num_heads, kdim=source_dim, vdim=source_dim, dropout=attention_dropout
             )
             self.encoder_attn_layer_norm = nn.LayerNorm(embed_dim)
+        if scale_fc:
+            self.ffn_layernorm = nn.LayerNorm(ffn_dim)
+        if scale_resids:
+            self.w_resid = nn.Parameter(torch.ones(embed_dim))
         self.fc1 = nn.Linear(embed_dim, ffn_dim)
         self.fc2 = nn.Linear(ffn_dim, embed_dim)
         self.final_layer_norm = nn.LayerNorm(embed_dim)
@@ -159,7 +179,7 @@ class TransformerDecoderLayer(_TransformerLayer):
         normed = self._enter(x, self.self_attn_layer_norm)
         key = torch.cat((source, normed), dim=1) if self.cross_self_attention and source is not None else None
         attended, _ = self.self_attn(normed, key, mask=self_mask, is_causal=self_mask is None)
-        x = self._leave(x, attended, self.self_attn_layer_norm)
+        x = self._leave(x, self._scaled(attended), self.self_attn_layer_norm)
         weights: Tensor | None = None
         if self.encoder_attn is not None and source is not None:
             attended, weights = self.encoder_attn(
@@ -204,7 +224,7 @@ class TransformerDecoderLayer(_TransformerLayer):
             start=start,
             max_length=cache.max_length,
         )
-        x = self._leave(x, attended, self.self_attn_layer_norm)
+        x = self._leave(x, self._scaled(attended), self.self_attn_layer_norm)
         weights: Tensor | None = None
         if self.encoder_attn is not None and source is not None:
             attended, weights = self.encoder_attn.forward_source(
@@ -216,3 +236,10 @@ class TransformerDecoderLayer(_TransformerLayer):
             )
             x = self._leave(x, attended, self.encoder_attn_layer_norm)
         return self._feed_forward(x), weights
+
+    def _scaled(self, attended: Tensor) -> Tensor:
+        """The result (N, T, C) of self-attention with NormFormer's factors and norm."""
+        if self.c_attn is not None:
+            heads = attended.view(*attended.shape[:-1], self.c_attn.numel(), -1)
+            attended = (heads * self.c_attn.unsqueeze(-1)).flatten(-2)
+        return attended if self.attn_ln is None else self.attn_ln(attended)

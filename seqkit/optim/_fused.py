@@ -6,6 +6,7 @@ nothing of learning-rate schedules, clipping or loss scaling.
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -19,7 +20,42 @@ State: TypeAlias = dict[str, Any]
 HALF = (torch.float16, torch.bfloat16)
 
 
-class BulkOptimizer(torch.optim.Optimizer):
+_add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+_state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+_load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+_zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class PlainOptimizer(torch.optim.Optimizer):
+    """`torch.optim.Optimizer` that does not bring torch.compile's machinery along.
+
+    torch hides these four methods from the compiler by a wrapper that imports all of `torch._dynamo` (a second or more)
+    at its first call. They are never called in compiled code here, so what is wrapped is called instead.
+    """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take one more group of parameters."""
+        _add_param_group(self, param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State by number of parameter (counted through the groups), and the groups."""
+        state: dict[str, Any] = _state_dict(self)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned.
+
+        Raises:
+            ValueError: its groups of parameters are not those of this optimizer.
+        """
+        _load_state_dict(self, state_dict)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        _zero_grad(self, set_to_none)
+
+
+class BulkOptimizer(PlainOptimizer):
     """Base of seqkit's optimizers.
 
     Half-precision parameters are updated through a float32 copy with float32 state, and rounded back; state loaded
@@ -38,6 +74,9 @@ class BulkOptimizer(torch.optim.Optimizer):
         many steps; `grads` may be changed only where they are copies, so don't.
         """
 
+    def begin_step(self) -> None:
+        """Called before any parameter is updated."""
+
     def end_group(self, group: dict[str, Any]) -> None:
         """Called after the parameters of a group have been updated."""
 
@@ -55,6 +94,7 @@ class BulkOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self.begin_step()
         for group in self.param_groups:
             for bucket in self._buckets(group):
                 states = [self.state[param] for param in bucket]
@@ -85,7 +125,11 @@ class BulkOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: its groups of parameters are not those of this optimizer.
         """
+        before = self.param_groups
         super().load_state_dict(state_dict)
+        for group, own in zip(self.param_groups, before, strict=True):
+            for name, value in own.items():  # settings that the saved group did not know yet
+                group.setdefault(name, value)
         saved_ids = [index for group in state_dict["param_groups"] for index in group["params"]]
         params: list[nn.Parameter] = [param for group in self.param_groups for param in group["params"]]
         for index, param in zip(saved_ids, params, strict=True):
@@ -100,6 +144,37 @@ class BulkOptimizer(torch.optim.Optimizer):
             for name, value in state_dict["state"][index].items():
                 if isinstance(value, Tensor) and value.is_floating_point() and name != "step":
                     state[name] = value.to(device=param.device, dtype=torch.float32, copy=True)
+
+
+def fused_adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """Step `step` of AdamW (`eps` added after the squares' bias is corrected), in place, in one kernel."""
+    clock = torch.full((), float(step), device=params[0].device)
+    torch._fused_adamw_(
+        params,
+        grads,
+        means,
+        squares,
+        [],
+        [clock] * len(params),
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=weight_decay,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def advance(states: list[State]) -> int:

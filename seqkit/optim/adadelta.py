@@ -5,16 +5,15 @@ Sees parameters and gradients. Knows nothing of models or schedules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqkit.config.base import Config, option
 from seqkit.optim._fused import BulkOptimizer, State, advance, column, first_rate
-from seqkit.optim.base import register_optimizer
+from seqkit.optim.base import Parameters, register_optimizer
 
 
 @dataclass
@@ -45,7 +44,7 @@ class Adadelta(BulkOptimizer):
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        params: Parameters,
         lr: float = 1.0,
         rho: float = 0.9,
         eps: float = 1e-6,
@@ -54,7 +53,7 @@ class Adadelta(BulkOptimizer):
         super().__init__(params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay})
 
     @classmethod
-    def build(cls, config: AdadeltaConfig, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> Adadelta:
+    def build(cls, config: AdadeltaConfig, params: Parameters) -> Adadelta:
         """Make the optimizer from its config."""
         return cls(
             params,

@@ -6,17 +6,16 @@ Sees parameters and gradients. Knows nothing of models or schedules.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqkit.config.base import Config, option
 from seqkit.errors import ConfigError
 from seqkit.optim._fused import BulkOptimizer, State, advance, first_rate, two_numbers
-from seqkit.optim.base import register_optimizer
+from seqkit.optim.base import Parameters, register_optimizer
 
 
 @dataclass
@@ -68,7 +67,7 @@ class Adafactor(BulkOptimizer):
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        params: Parameters,
         lr: float | None = None,
         eps: tuple[float, float] = (1e-30, 1e-3),
         clip_threshold: float = 1.0,
@@ -99,7 +98,7 @@ class Adafactor(BulkOptimizer):
         super().__init__(params, defaults)
 
     @classmethod
-    def build(cls, config: AdafactorConfig, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> Adafactor:
+    def build(cls, config: AdafactorConfig, params: Parameters) -> Adafactor:
         """Make the optimizer from its config."""
         return cls(
             params,

@@ -5,16 +5,15 @@ Sees parameters and gradients. Knows nothing of models or schedules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqkit.config.base import Config, option
 from seqkit.optim._fused import BulkOptimizer, State, advance, column, first_rate
-from seqkit.optim.base import register_optimizer
+from seqkit.optim.base import Parameters, register_optimizer
 
 
 @dataclass
@@ -39,13 +38,11 @@ class Adagrad(BulkOptimizer):
         weight_decay: as above.
     """
 
-    def __init__(
-        self, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float = 1e-2, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, params: Parameters, lr: float = 1e-2, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @classmethod
-    def build(cls, config: AdagradConfig, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> Adagrad:
+    def build(cls, config: AdagradConfig, params: Parameters) -> Adagrad:
         """Make the optimizer from its config."""
         return cls(params, lr=first_rate(config.lr), weight_decay=config.weight_decay)
 

@@ -5,16 +5,15 @@ Sees parameters and gradients. Knows nothing of models or schedules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqkit.config.base import Config, option
 from seqkit.optim._fused import BulkOptimizer, State, advance, column, first_rate, two_decays
-from seqkit.optim.base import register_optimizer
+from seqkit.optim.base import Parameters, register_optimizer
 
 
 @dataclass
@@ -51,7 +50,7 @@ class Adamax(BulkOptimizer):
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        params: Parameters,
         lr: float = 2e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -68,7 +67,7 @@ class Adamax(BulkOptimizer):
         super().__init__(params, defaults)
 
     @classmethod
-    def build(cls, config: AdamaxConfig, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> Adamax:
+    def build(cls, config: AdamaxConfig, params: Parameters) -> Adamax:
         """Make the optimizer from its config."""
         return cls(
             params,

@@ -8,7 +8,7 @@ carries over.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import nn
@@ -18,20 +18,28 @@ from seqkit.registry import registry
 
 register_optimizer = registry("optimizer").register
 
+Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]] | Iterable[dict[str, Any]]
+"""What an optimizer is made over: parameters, pairs of name and parameter, or groups of either (`params`)."""
+
 
 class OptimizerComponent(Protocol):
     """What a registered optimizer class offers beside being a `torch.optim.Optimizer`."""
 
     @classmethod
-    def build(cls, config: Any, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Make the optimizer over parameters or parameter groups."""
+    def build(cls, config: Any, params: Parameters) -> torch.optim.Optimizer:
+        """Make the optimizer over parameters, named parameters or parameter groups."""
         ...
 
 
-def build_optimizer(config: Config, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Build the optimizer that `config._name` names."""
+def build_optimizer(config: Config, params: Parameters) -> torch.optim.Optimizer:
+    """Build the optimizer that `config._name` names. (Some treat parameters by their names: give them where known.)"""
     optimizer: torch.optim.Optimizer = registry("optimizer").get(str(config._name)).cls.build(config, params)
     return optimizer
+
+
+def works_on_cpu(config: Config) -> bool:
+    """Whether the optimizer that `config._name` names is to run on the CPU, wherever the model is."""
+    return bool(getattr(registry("optimizer").get(str(config._name)).cls, "offloads", False))
 
 
 def get_lr(optimizer: torch.optim.Optimizer) -> float:
@@ -43,3 +51,11 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of every group, times the group's `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+def parameter_names(optimizer: torch.optim.Optimizer) -> list[str]:
+    """The names of an optimizer's parameters, in the order in which its state numbers them.
+
+    Empty where it was made over parameters without names.
+    """
+    return [name for group in optimizer.param_groups for name in group.get("param_names", ())]

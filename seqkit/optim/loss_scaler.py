@@ -86,9 +86,10 @@ class DynamicLossScaler:
         if self.loss_scale <= self.min_loss_scale:
             self.loss_scale = before
             raise MinimumLossScaleError(
-                f"float16 gradients overflow even at a loss scale of {before:g}, and a smaller one would fall to "
-                f"common.min_loss_scale={self.min_loss_scale:g}: training has probably diverged. Lower the learning "
-                "rate, set optimization.clip_norm, raise optimization.update_freq, or use common.bf16"
+                f"minimum loss scale reached: float16 gradients overflow even at a loss scale of {before:g}, and half "
+                f"of it is not above common.min_loss_scale={self.min_loss_scale:g}. Training has probably diverged. "
+                "Lower the learning rate, set optimization.clip_norm, give the schedule a longer warm-up, raise "
+                "optimization.update_freq, or use common.bf16, which needs no loss scale"
             )
         self._updates += 1
         raise OverflowError(f"gradients overflowed; the loss scale is now {self.loss_scale:g}")

@@ -5,16 +5,15 @@ Sees parameters and gradients. Knows nothing of models or schedules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqkit.config.base import Config, option
 from seqkit.optim._fused import BulkOptimizer, State, column, first_rate
-from seqkit.optim.base import register_optimizer
+from seqkit.optim.base import Parameters, register_optimizer
 
 
 @dataclass
@@ -42,7 +41,7 @@ class SGD(BulkOptimizer):
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        params: Parameters,
         lr: float = 1e-3,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
@@ -50,7 +49,7 @@ class SGD(BulkOptimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @classmethod
-    def build(cls, config: SGDConfig, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> SGD:
+    def build(cls, config: SGDConfig, params: Parameters) -> SGD:
         """Make the optimizer from its config."""
         return cls(params, lr=first_rate(config.lr), momentum=config.momentum, weight_decay=config.weight_decay)
 

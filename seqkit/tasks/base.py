@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seqkit.config.base import Config
 from seqkit.criterions.base import Criterion, Logging, LossOutput, build_criterion
@@ -64,9 +66,20 @@ class Task(ABC):
         """
         return False
 
+    def data_folders(self) -> list[Path]:
+        """The folders that splits are read from; none where the task's data are elsewhere."""
+        return []
+
     def max_positions(self) -> Any:
         """The longest input of the task's own options: a number, a pair, or None for no bound."""
         return None
+
+    def generation_start(self, sample: Any) -> tuple[Tensor | None, int | None]:
+        """What outputs for a batch begin with: (B, P) tokens padded on the right, and the symbol before them.
+
+        None stands for nothing, and for the generator's own symbol.
+        """
+        return None, None
 
     def build_model(self, config: Config) -> Model:
         """Build the model for this task's dictionaries."""

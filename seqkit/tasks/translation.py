@@ -122,6 +122,9 @@ class Translation(Task):
     def target_dictionary(self) -> Dictionary:
         return self._target_dictionary
 
+    def data_folders(self) -> list[Path]:
+        return _folders(self.config)
+
     def max_positions(self) -> tuple[int, int]:
         """Longest source and longest target."""
         return self.config.max_source_positions, self.config.max_target_positions

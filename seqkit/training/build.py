@@ -7,41 +7,48 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from seqkit.checkpoint.io import read_checkpoint, require_writable
+from seqkit.checkpoint.io import read_checkpoint, remove_leftovers, require_writable
 from seqkit.checkpoint.policy import CheckpointPolicy
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.config.root import RootConfig
 from seqkit.criterions.base import Criterion
 from seqkit.data.iterators import EpochBatchIterator
+from seqkit.data.length_limits import smallest
 from seqkit.data.sequence_dataset import SequenceDataset
 from seqkit.distributed.communication import Communication, SingleProcess
+from seqkit.distributed.data_parallel import build_data_parallel, check_data_parallel, take_weights_of_main
 from seqkit.errors import ConfigError, DataError
-from seqkit.metrics.tensorboard import TensorBoardLog
 from seqkit.models.base import Model
-from seqkit.optim.base import build_optimizer
+from seqkit.optim.base import build_optimizer, parameter_names, works_on_cpu
 from seqkit.optim.lr_scheduler.base import build_lr_scheduler
 from seqkit.tasks.base import Task, build_task
+from seqkit.training.compiling import compile_layers
 from seqkit.training.device import choose_device
 from seqkit.training.ema import ExponentialMovingAverage
+from seqkit.training.figure_logs import figure_logs, require_log_packages
 from seqkit.training.figures import TrainingFigures
 from seqkit.training.interrupt import StopRequest
 from seqkit.training.observer import Observer
 from seqkit.training.precision import Precision, build_precision
+from seqkit.training.profiling import step_profiler
+from seqkit.training.report import report_batches, report_data, report_model
 from seqkit.training.saving import CheckpointSaver
 from seqkit.training.snapshot import Snapshot
-from seqkit.training.start import find_start
+from seqkit.training.start import Start, find_start, read_start
 from seqkit.training.step import UpdateStep
 from seqkit.training.train_data import TrainData
+from seqkit.training.train_loss import TrainLoss
 from seqkit.training.train_state import TrainState
 from seqkit.training.trainer import Trainer, TrainerParts
 from seqkit.training.triggers import Triggers
+from seqkit.training.valid_subsets import refuse_unused_valid_subsets
 from seqkit.training.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -55,6 +62,7 @@ def build_trainer(
     read: ReadCheckpoint = read_checkpoint,
     observers: Sequence[Observer] = (),
     stop: StopRequest | None = None,
+    communication: Communication | None = None,
 ) -> Trainer:
     """Make everything that the config describes, ready to `train()`.
 
@@ -63,16 +71,20 @@ def build_trainer(
         read: opens a checkpoint file (commands hand in the door that knows other systems' formats too).
         observers: are told of updates, log lines and saves.
         stop: looked at after every update.
+        communication: the processes that train together; by default this one alone.
 
     Raises:
         UserError: options that cannot be used or are missing, data that is missing, a folder that cannot be
             written, a checkpoint that does not fit.
     """
-    check_supported(config)
-    start = find_start(config.checkpoint)
-    if not config.checkpoint.no_save:
+    communication = SingleProcess() if communication is None else communication
+    check_supported(config, communication)
+    require_log_packages(config.common)
+    start = share_start(config, communication)
+    if not config.checkpoint.no_save and communication.is_main:
         require_writable(config.checkpoint.save_dir)
-    communication = SingleProcess()
+        for name in remove_leftovers(config.checkpoint.save_dir):
+            logger.info("deleted %s, which a killed run had left half-written", name)
     device = choose_device(config.common, config.distributed_training.device_id)
     seed_all(config.common.seed)
 
@@ -80,6 +92,7 @@ def build_trainer(
     assert config.model is not None
     assert config.criterion is not None
     task = build_task(config.task)
+    refuse_unused_valid_subsets(config.dataset, task.data_folders())
     subsets = load_validation_sets(config, task)
     model = task.build_model(config.model)
     criterion = task.build_criterion(config.criterion)
@@ -88,8 +101,12 @@ def build_trainer(
         report_data(name, dataset)
     model.to(device)
     criterion.to(device)
+    compile_layers(model, config.common.compile, device)
+    loss = TrainLoss(task, model, criterion)
+    take_weights_of_main(loss, communication)
 
     named = trained_parameters(model, criterion)
+    assert config.optimizer is not None
     precision = build_precision(
         config.common,
         [model, criterion],
@@ -97,10 +114,11 @@ def build_trainer(
         device,
         update_freq=config.optimization.update_freq,
         world_size=communication.world_size,
+        offload=works_on_cpu(config.optimizer),
     )
-    assert config.optimizer is not None
     assert config.lr_scheduler is not None
-    optimizer = build_optimizer(config.optimizer, precision.params)
+    names = [name for name, _ in named]
+    optimizer = build_optimizer(config.optimizer, list(zip(names, precision.params, strict=True)))
     lr_scheduler = build_lr_scheduler(config.lr_scheduler, optimizer)
     lr_scheduler.step_update(0)
     data = TrainData(
@@ -123,20 +141,25 @@ def build_trainer(
         state,
         figures,
         ema,
-        [name for name, _ in named],
+        parameter_names(optimizer) or names,
     )
     if start.path is not None:
         logger.info("starting from %s%s", start.path, " (its weights only)" if start.finetune else "")
-        snapshot.restore(read(start.path), start, str(start.path))
+        path, checkpoint = share_checkpoint(
+            config, communication, lambda: read_start(start, read, config.checkpoint), read
+        )
+        snapshot.restore(checkpoint, start, str(path))
         logger.info("going on in epoch %d after %d updates", data.next_epoch, state.num_updates)
         lr_scheduler.step_update(state.num_updates)
     if ema is not None and config.ema.ema_seed_model is not None and state.num_updates == 0:
-        ema.take(read(Path(config.ema.ema_seed_model)).model)
+        seed_model = Path(config.ema.ema_seed_model)
+        _, checkpoint = share_checkpoint(config, communication, lambda: (seed_model, read(seed_model)), read)
+        ema.seed(checkpoint.model, str(seed_model))
     lr_scheduler.step(data.epoch)
     lr_scheduler.step_update(state.num_updates)
-    report_batches(config, data.iterator, device, precision)
+    report_batches(config, data.iterator, device, precision, communication)
 
-    folder = config.common.tensorboard_logdir
+    profiles = config.common.profile and communication.is_main
     parts = TrainerParts(
         task=task,
         model=model,
@@ -152,23 +175,63 @@ def build_trainer(
             device=device,
             clip_norm=config.optimization.clip_norm,
             seed=config.common.seed,
+            on_nonfinite=config.optimization.on_nonfinite,
+            on_oom=config.optimization.on_oom,
+            parallel=build_data_parallel(loss, communication, config.distributed_training),
+            spare_batch=lambda: data.iterator.first_batch,
         ),
-        validator=build_validator(config, task, model, criterion, precision, subsets, device),
+        validator=build_validator(config, task, model, criterion, precision, subsets, device, communication),
         data=data,
         triggers=Triggers(config, policy),
-        saver=CheckpointSaver(policy, config.checkpoint.save_dir),
+        saver=CheckpointSaver(
+            policy if communication.is_main else CheckpointPolicy(replace(config.checkpoint, no_save=True)),
+            config.checkpoint.save_dir,
+            asynchronous=config.checkpoint.write_checkpoints_asynchronously,
+        ),
         state=state,
         figures=figures,
         snapshot=snapshot,
         ema=ema,
-        tensorboard=TensorBoardLog(folder) if folder else None,
-        observers=tuple(observers),
+        figure_logs=figure_logs(config) if communication.is_main else (),
+        observers=(*observers, *([step_profiler(config, device)] if profiles else [])),
         stop=StopRequest() if stop is None else stop,
+        communication=communication,
     )
     return Trainer(config, parts)
 
 
-def check_supported(config: RootConfig) -> None:
+def share_start(config: RootConfig, communication: Communication) -> Start:
+    """What `find_start` says in the main process: others may not see its disk, or see it later."""
+    if communication.is_main:
+        start = find_start(config.checkpoint)
+        communication.from_main({**vars(start), "path": None if start.path is None else str(start.path)})
+        return start
+    found = communication.from_main(None)
+    return Start(**{**found, "path": None if found["path"] is None else Path(found["path"])})
+
+
+def share_checkpoint(
+    config: RootConfig,
+    communication: Communication,
+    find: Callable[[], tuple[Path, CheckpointState]],
+    read: ReadCheckpoint,
+) -> tuple[Path, CheckpointState]:
+    """A checkpoint for all processes: the main one reads it and sends its content, or names the file to the others.
+
+    Args:
+        find: finds and reads it, in the main process.
+        read: reads the file found.
+    """
+    everywhere = config.checkpoint.load_checkpoint_on_all_dp_ranks
+    if communication.is_main:
+        path, checkpoint = find()
+        communication.from_main((str(path), None if everywhere else vars(checkpoint)))
+        return path, checkpoint
+    name, content = communication.from_main(None)
+    return Path(name), read(Path(name)) if content is None else CheckpointState(**content)
+
+
+def check_supported(config: RootConfig, communication: Communication) -> None:
     """Refuse what training needs and was not given, and what this version does not do.
 
     Raises:
@@ -188,18 +251,16 @@ def check_supported(config: RootConfig) -> None:
             f"optimization.update_freq={config.optimization.update_freq} must be at least one number above 0"
         )
     distributed = config.distributed_training
-    if distributed.distributed_world_size > 1:
+    world_size = distributed.distributed_world_size
+    if world_size is not None and world_size > communication.world_size:
         problems.append(
-            f"distributed_training.distributed_world_size={distributed.distributed_world_size}: training on several "
-            "processes is not in this version; leave it at 1 (optimization.update_freq makes larger updates)"
+            f"distributed_training.distributed_world_size={world_size}, but there is only {communication.world_size} "
+            "process; seqkit-train starts them, and from Python build_trainer is given their communication"
         )
+    if communication.world_size > 1:
+        problems += check_data_parallel(distributed)
     refused = {
         "common.quantization_config_path": (config.common.quantization_config_path, "quantisation during training"),
-        "common.wandb_project": (config.common.wandb_project, "logging to Weights & Biases"),
-        "checkpoint.write_checkpoints_asynchronously": (
-            config.checkpoint.write_checkpoints_asynchronously,
-            "writing checkpoints in the background",
-        ),
         "distributed_training.use_sharded_state": (distributed.use_sharded_state, "sharded state"),
         "distributed_training.cpu_offload": (distributed.cpu_offload, "offloading to CPU memory"),
     }
@@ -209,9 +270,10 @@ def check_supported(config: RootConfig) -> None:
         if value
     ]
     if config.checkpoint.checkpoint_shard_count > 1:
-        problems.append("checkpoint.checkpoint_shard_count: checkpoints are one file in this version; leave it at 1")
-    if distributed.zero_sharding != "none":
-        problems.append("distributed_training.zero_sharding: there is one process in this version; leave it at none")
+        problems.append(
+            f"checkpoint.checkpoint_shard_count={config.checkpoint.checkpoint_shard_count}: training starts from a "
+            "checkpoint that is one file; leave it at 1 (the commands that use a model do read several)"
+        )
     if problems:
         raise ConfigError(problems)
 
@@ -276,9 +338,14 @@ def train_batches(
 
 
 def valid_batches(
-    config: RootConfig, task: Task, dataset: SequenceDataset, model: Model, device: torch.device
+    config: RootConfig,
+    task: Task,
+    dataset: SequenceDataset,
+    model: Model,
+    device: torch.device,
+    communication: Communication,
 ) -> EpochBatchIterator:
-    """The batches of a validation set: every sentence, in an order that does not change."""
+    """This process's batches of a validation set: together every sentence, in an order that does not change."""
     settings = config.dataset
     return task.batch_iterator(
         dataset,
@@ -288,6 +355,8 @@ def valid_batches(
         ignore_invalid_inputs=settings.skip_invalid_size_inputs_valid_test,
         required_batch_size_multiple=settings.required_batch_size_multiple,
         seed=config.common.seed,
+        num_shards=communication.world_size,
+        shard_id=communication.rank,
         num_workers=settings.num_workers,
         buffer_size=settings.data_buffer_size,
         pin_memory=device.type == "cuda",
@@ -302,63 +371,29 @@ def build_validator(
     precision: Precision,
     subsets: dict[str, SequenceDataset],
     device: torch.device,
+    communication: Communication,
 ) -> Validator:
-    """A validator over the given datasets."""
+    """A validator over the given datasets.
+
+    Raises:
+        DataError: a sentence is too long; not when it is met, which may be hours later.
+    """
+    iterators = {
+        name: valid_batches(config, task, dataset, model, device, communication) for name, dataset in subsets.items()
+    }
+    for name, iterator in iterators.items():
+        try:
+            _ = iterator.frozen_batches
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
     return Validator(
         task,
         model,
         criterion,
         precision,
-        {name: valid_batches(config, task, dataset, model, device) for name, dataset in subsets.items()},
+        iterators,
         device=device,
+        communication=communication,
         fixed_seed=config.dataset.fixed_validation_seed,
         max_steps=config.dataset.max_valid_steps,
-    )
-
-
-def smallest(*limits: Any) -> Any:
-    """The tightest of several limits on length: numbers, pairs (one per side), or None for no limit."""
-    given = [limit for limit in limits if limit is not None]
-    sides = max((len(limit) for limit in given if isinstance(limit, Sequence)), default=0)
-    if sides == 0:
-        return min(given, default=None)
-    columns = [list(limit) if isinstance(limit, Sequence) else [limit] * sides for limit in given]
-    if any(len(column) != sides for column in columns):
-        raise DataError(f"limits on length have different numbers of sides: {given}")
-    return tuple(
-        min((limit for limit in side if limit is not None), default=None) for side in zip(*columns, strict=True)
-    )
-
-
-def report_model(config: RootConfig, model: Model, criterion: Criterion) -> None:
-    """Log what is trained."""
-    everything = [*model.parameters(), *criterion.parameters()]
-    total = sum(param.numel() for param in everything)
-    trained = sum(param.numel() for param in everything if param.requires_grad)
-    logger.info("%s", model)
-    names = ", ".join(f"{kind} {getattr(config, kind)._name}" for kind in ("task", "model", "criterion"))
-    logger.info("%s; %s parameters, %s of them trained", names, f"{total:,}", f"{trained:,}")
-
-
-def report_data(subset: str, dataset: SequenceDataset) -> None:
-    """Log the size of a split."""
-    logger.info("%s: %s sentences", subset, f"{len(dataset):,}")
-
-
-def report_batches(config: RootConfig, epochs: EpochBatchIterator, device: torch.device, precision: Precision) -> None:
-    """Log how training goes over its data, and on what."""
-    where = f"GPU {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "CPU"
-    used = sum(len(batch) for batch in epochs.frozen_batches)
-    logger.info(
-        "%s in %s; an epoch is %s batches with %s of %s sentences, %s left out as too long "
-        "(max_tokens=%s, batch_size=%s, update_freq=%s)",
-        where,
-        precision.name,
-        f"{len(epochs):,}",
-        f"{used:,}",
-        f"{len(epochs.dataset):,}",
-        f"{len(epochs.ignored):,}",
-        config.dataset.max_tokens,
-        config.dataset.batch_size,
-        config.optimization.update_freq,
     )

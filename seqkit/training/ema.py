@@ -53,6 +53,24 @@ class ExponentialMovingAverage:
             dtype = torch.float32 if self.config.ema_fp32 and tensor.is_floating_point() else tensor.dtype
             self._averages[name] = source.detach().to(device=tensor.device, dtype=dtype, copy=True)
 
+    def seed(self, weights: Mapping[str, Tensor], where: str) -> None:
+        """Begin anew from another model's weights (`ema_seed_model`).
+
+        Args:
+            where: the checkpoint's name, for messages.
+
+        Raises:
+            CheckpointError: the model has parameters that the weights lack, or of other shapes.
+        """
+        missing = [name for name, _ in self._model.named_parameters() if name not in weights]
+        if missing:
+            shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            raise CheckpointError(
+                f"ema.ema_seed_model={where} lacks {len(missing)} of the model's parameters ({shown}); give a "
+                "checkpoint of the same architecture"
+            )
+        self.take(weights)
+
     @torch.no_grad()
     def step(self, num_updates: int) -> None:
         """Average in the model's weights after update `num_updates`."""

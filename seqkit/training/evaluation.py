@@ -8,20 +8,25 @@ from __future__ import annotations
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.checkpoint.weights import load_weights
 from seqkit.config.root import RootConfig
+from seqkit.distributed.communication import Communication, SingleProcess
 from seqkit.errors import ConfigError
 from seqkit.tasks.base import build_task
-from seqkit.training.build import build_validator, load_validation_sets, report_data
+from seqkit.training.build import build_validator, load_validation_sets
 from seqkit.training.device import choose_device
 from seqkit.training.precision import evaluation_precision
+from seqkit.training.report import report_data
 from seqkit.training.validation import Validator
 
 
-def build_evaluator(config: RootConfig, checkpoint: CheckpointState, where: str) -> Validator:
+def build_evaluator(
+    config: RootConfig, checkpoint: CheckpointState, where: str, communication: Communication | None = None
+) -> Validator:
     """A `Validator` of the model in `checkpoint` over `dataset.valid_subset`.
 
     Args:
         config: the root config, with the task, model and criterion of the checkpoint.
         where: the checkpoint's name, for messages.
+        communication: the processes that share the work; by default this one alone.
 
     Raises:
         UserError: a section or the data is missing, or the weights do not fit the config.
@@ -43,4 +48,5 @@ def build_evaluator(config: RootConfig, checkpoint: CheckpointState, where: str)
     model.to(device)
     criterion.to(device)
     precision = evaluation_precision(config.common, [model, criterion], device)
-    return build_validator(config, task, model, criterion, precision, subsets, device)
+    communication = SingleProcess() if communication is None else communication
+    return build_validator(config, task, model, criterion, precision, subsets, device, communication)

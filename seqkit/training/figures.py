@@ -5,11 +5,13 @@ Knows names, order and rounding of what training itself logs; the task and the c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from seqkit.criterions.base import Criterion
+from seqkit.errors import ConfigError, did_you_mean
 from seqkit.metrics.aggregator import Aggregator
 from seqkit.metrics.tee import Tee
 from seqkit.tasks.base import Task
@@ -51,10 +53,16 @@ class TrainingFigures:
             self._both.log_scalar("loss_scale", self._precision.scaler.loss_scale, priority=700, round=4, weight=0)
         self._both.log_stop_time("train_wall")
 
-    def log_rate(self, num_updates: int, lr: float) -> None:
-        """So many updates are done and this rate is in force for the next."""
+    def log_skips(self, skipped: int) -> None:
+        """So many updates have been left out so far."""
+        self._both.log_scalar("skipped", skipped, weight=0, priority=750)
+
+    def log_rate(self, num_updates: int, lr: float, group_rates: Mapping[str, float]) -> None:
+        """So many updates are done and this rate is in force for the next; `group_rates`: those of single groups."""
         self._both.log_scalar("num_updates", num_updates, weight=0, priority=200)
         self._both.log_scalar("lr", lr, weight=0, priority=300)
+        for group, rate in group_rates.items():
+            self._both.log_scalar(f"lr_{group}", rate, weight=0, priority=300)
 
     def log_update(self, result: UpdateResult, ema_decay: float | None = None) -> None:
         """The figures of an update that was done."""
@@ -95,3 +103,16 @@ class TrainingFigures:
         for name, log in (("train", self.epoch), ("train_inner", self.inner)):
             if name in state:
                 log.load_state_dict(state[name])
+
+
+def require_figure(figures: Mapping[str, Any], metric: str, subset: str) -> None:
+    """Make sure that validation gives the figure that decides which checkpoint is best.
+
+    Raises:
+        ConfigError: it does not; the message lists those that there are.
+    """
+    if metric not in figures:
+        raise ConfigError(
+            f"checkpoint.best_checkpoint_metric={metric} is not a figure of validation on {subset!r}"
+            f"{did_you_mean(metric, figures)}; there are: {', '.join(figures)}"
+        )

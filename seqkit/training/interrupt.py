@@ -1,6 +1,12 @@
-"""Ctrl-C and SIGTERM: the first asks training to stop after the update it is in, the second ends it at once.
+"""Ctrl-C, SIGTERM, SIGUSR1: the first asks training to stop after the update it is in, the second ends it at once.
 
 Knows nothing of training: it is a flag that somebody looks at.
+
+SLURM sends SIGTERM before it pre-empts a job, and with `--signal=USR1@120` SIGUSR1 two minutes before the time is up.
+A batch script that is to go on by itself looks at the exit code, which for these two is 143 and 138:
+
+    srun seqkit-train …; code=$?
+    if [ $code = 138 ] || [ $code = 143 ]; then scontrol requeue $SLURM_JOB_ID; fi
 """
 
 from __future__ import annotations
@@ -9,25 +15,35 @@ import contextlib
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 
 class StopRequest:
-    """Context manager that turns the first SIGINT or SIGTERM into a flag.
+    """Context manager that turns the first SIGINT, SIGTERM or SIGUSR1 into a flag.
 
-    After the first signal both have their former effect again (Ctrl-C: KeyboardInterrupt at once). Worker processes
-    that inherit the handler ignore Ctrl-C (their parent ends them) and obey SIGTERM. Outside the main thread, where
-    Python cannot handle signals, it never asks for a stop.
+    After the first signal all have their former effect again (Ctrl-C: KeyboardInterrupt at once). Worker processes
+    that inherit the handler ignore Ctrl-C and SIGUSR1, which go to all processes of a job (their parent ends them),
+    and obey SIGTERM. Outside the main thread, where Python cannot handle signals, it never asks for a stop.
+
+    Args:
+        repeats_within: signals that follow the first within so many seconds are taken for the same one. Above 0 under
+            a launcher that passes on a signal which the terminal has sent to its processes already.
+        quiet: say nothing when a signal comes; for all processes of a training but one.
 
     Attributes:
         signal: the signal that came, or None.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
-    def __init__(self) -> None:
+    def __init__(self, repeats_within: float = 0.0, *, quiet: bool = False) -> None:
         self.signal: signal.Signals | None = None
+        self._quiet = quiet
+        self._repeats_within = repeats_within
+        self._came_at = 0.0
         self._owner = os.getpid()
         self._former: dict[signal.Signals, Any] = {}
 
@@ -38,9 +54,20 @@ class StopRequest:
         """Ask for a stop as the signal would, for programs that decide themselves."""
         self.signal = number
 
+    def share(self, largest: Callable[[int], int]) -> bool:
+        """Make all processes of a training see what one of them got; whether there is a request.
+
+        Args:
+            largest: gives the largest of the numbers that the processes hand to it, all of which call this.
+        """
+        number = largest(0 if self.signal is None else int(self.signal))
+        if number:
+            self.signal = signal.Signals(number)
+        return number > 0
+
     @property
     def exit_code(self) -> int:
-        """128 plus the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM; 0 without a signal."""
+        """128 plus the signal's number, as shells have it (SIGINT 130, SIGUSR1 138, SIGTERM 143); 0 without one."""
         return 0 if self.signal is None else 128 + int(self.signal)
 
     def __enter__(self) -> StopRequest:
@@ -61,8 +88,18 @@ class StopRequest:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
+        now = time.monotonic()
+        if self._came_at:
+            if now - self._came_at > self._repeats_within:
+                self._restore()
+                os.kill(os.getpid(), number)
+            return
+        self._came_at = now
         self.signal = signal.Signals(number)
-        self._restore()
+        if not self._repeats_within:
+            self._restore()
+        if self._quiet:
+            return
         # The logging module takes locks, which the interrupted code may be holding.
         name = "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
         notice = f"\n{name}: finishing this update and saving a checkpoint; once more to leave at once\n"

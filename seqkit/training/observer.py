@@ -60,3 +60,6 @@ class Observer:
 
     def on_save(self, event: SaveEvent, written: Sequence[str], deleted: Sequence[str]) -> None:
         """Checkpoints were written and deleted; the first name written is the most specific."""
+
+    def on_end(self) -> None:
+        """Training has ended, for whatever reason."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from seqkit.checkpoint.state import CheckpointState
-from seqkit.checkpoint.weights import load_weights, plain_weights, reorder_optimizer_state, to_cpu
+from seqkit.checkpoint.weights import Fit, load_weights, plain_weights, reorder_optimizer_state
 from seqkit.config.root import RootConfig
 from seqkit.config.validate import to_dict
 from seqkit.criterions.base import Criterion
@@ -28,6 +28,10 @@ from seqkit.training.train_data import TrainData
 from seqkit.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
+
+_HINT = "  To take what fits and leave out the rest, set checkpoint.allow_partial=true."
+_MOST_TOLD = 40
+"""Names told of each kind where only a part of a checkpoint fits."""
 
 
 class Snapshot:
@@ -66,7 +70,10 @@ class Snapshot:
         self._names = names
 
     def take(self) -> CheckpointState:
-        """The state as it stands. Weights are in the optimizer's precision, so that nothing is lost by rounding."""
+        """The state as it stands, its tensors being those that training goes on to change, wherever they are.
+
+        Weights are in the optimizer's precision, so that nothing is lost by rounding.
+        """
         extra: dict[str, Any] = {}
         if self._precision.scaler is not None:
             extra["loss_scaler"] = self._precision.scaler.state_dict()
@@ -93,16 +100,23 @@ class Snapshot:
         Raises:
             CheckpointError: the checkpoint is of another model, vocabulary, criterion or optimizer.
         """
-        self._restore_weights(self._model, checkpoint.model, where)
+        fits = [self._restore_weights(self._model, checkpoint.model, where, start)]
         if self._ema is not None:
-            self._ema.take({} if start.finetune else checkpoint.extra.get("ema", {}))
+            average = {} if start.finetune else checkpoint.extra.get("ema", {})
+            self._ema.take({name: average[name] for name in fits[0].matched if name in average})
         if start.finetune:
             return
         if checkpoint.criterion and any(True for _ in self._criterion.parameters()):
-            self._restore_weights(self._criterion, checkpoint.criterion, where)
+            fits.append(self._restore_weights(self._criterion, checkpoint.criterion, where, start))
         if checkpoint.task:
             self._task.load_state_dict(checkpoint.task)
-        with_optimizer = not start.reset_optimizer and self._restore_optimizer(checkpoint, start, where)
+        whole = all(fit.is_complete for fit in fits)
+        if not whole and not start.reset_optimizer:
+            logger.warning(
+                "only a part of %s fits: the optimizer, the rate's schedule and the count of updates begin anew",
+                where,
+            )
+        with_optimizer = whole and not start.reset_optimizer and self._restore_optimizer(checkpoint, start, where)
         self._restore_progress(checkpoint.progress, start, with_optimizer)
         if not start.reset_dataloader and checkpoint.iterator:
             self._data.load_state_dict(checkpoint.iterator)
@@ -114,7 +128,7 @@ class Snapshot:
     def _restore_progress(self, progress: dict[str, Any], start: Start, with_optimizer: bool) -> None:
         kept = ["train_time"]
         if with_optimizer:
-            kept += ["num_updates"]
+            kept += ["num_updates", "skipped_updates", "skips_in_a_row"]
         if not start.reset_optimizer and not start.reset_meters:
             kept += ["best", "val_loss", "patience_best", "stale_validations"]
         if with_optimizer and not start.reset_dataloader:
@@ -185,9 +199,7 @@ class Snapshot:
             group | {"param_names": [self._names[index] for index in group["params"]]}
             for group in state["param_groups"]
         ]
-        plain = to_cpu({"state": state["state"], "param_groups": groups})
-        assert isinstance(plain, dict)
-        return plain
+        return {"state": state["state"], "param_groups": groups}
 
     def _weights(self, module: nn.Module) -> dict[str, Any]:
         return plain_weights(
@@ -197,6 +209,12 @@ class Snapshot:
             }
         )
 
-    def _restore_weights(self, module: nn.Module, weights: dict[str, Any], where: str) -> None:
-        load_weights(module, weights, where)
-        self._precision.take_weights(dict(module.named_parameters()), weights)
+    def _restore_weights(self, module: nn.Module, weights: dict[str, Any], where: str, start: Start) -> Fit:
+        fit = load_weights(module, weights, where, partial=start.allow_partial, hint=_HINT)
+        logger.info("weights from %s: %s", where, fit.summary())
+        if not fit.is_complete:
+            lines = "\n".join(fit.problems(_MOST_TOLD))
+            logger.warning("what did not fit is left out, and the rest of the model is as it was made:\n%s", lines)
+        matched = {name: weights[name] for name in fit.matched}
+        self._precision.take_weights(dict(module.named_parameters()), matched)
+        return fit

@@ -1,13 +1,17 @@
 """Which checkpoint training starts from, and what is taken from it.
 
-Paths and options only: knows nothing of what is in a file.
+Paths and options: knows nothing of what is in a file but whether it can be read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from seqkit.checkpoint.policy import suffixed
+from seqkit.checkpoint.recovery import read_or_recover
+from seqkit.checkpoint.state import CheckpointState
 from seqkit.config.sections import CheckpointConfig
 from seqkit.errors import CheckpointError, ConfigError
 
@@ -20,17 +24,21 @@ class Start:
 
     Attributes:
         path: the checkpoint, None for a fresh start.
+        is_implicit: nobody named the file: it is the last checkpoint of `save_dir`, where training goes on.
         reset_optimizer: the optimizer begins anew, and with it the count of updates.
         reset_lr_scheduler, reset_dataloader, reset_meters: so do these.
         finetune: only weights are taken.
+        allow_partial: weights that do not fit are left out.
     """
 
     path: Path | None = None
+    is_implicit: bool = False
     reset_optimizer: bool = False
     reset_lr_scheduler: bool = False
     reset_dataloader: bool = False
     reset_meters: bool = False
     finetune: bool = False
+    allow_partial: bool = False
 
 
 def find_start(config: CheckpointConfig) -> Start:
@@ -62,22 +70,47 @@ def find_start(config: CheckpointConfig) -> Start:
         reset_lr_scheduler=config.reset_lr_scheduler,
         reset_dataloader=config.reset_dataloader,
         reset_meters=config.reset_meters,
+        allow_partial=config.allow_partial,
     )
     if config.restore_file != DEFAULT_RESTORE_FILE:
-        return replace(as_told, path=_existing(_suffixed(config.restore_file, config), config))
-    last = Path(config.save_dir) / _suffixed(DEFAULT_RESTORE_FILE, config)
+        return replace(as_told, path=_existing(str(suffixed(config.restore_file, config.checkpoint_suffix)), config))
+    last = Path(config.save_dir) / suffixed(DEFAULT_RESTORE_FILE, config.checkpoint_suffix)
     if last.exists():
-        return replace(as_told, path=last)
+        return replace(as_told, path=last, is_implicit=True)
     if config.continue_once is not None:
         return replace(as_told, path=_existing(config.continue_once, config, "continue_once"))
     if config.finetune_from_model is not None:
         path = _existing(config.finetune_from_model, config, "finetune_from_model")
-        return Start(path, True, True, True, True, finetune=True)
+        return Start(
+            path,
+            reset_optimizer=True,
+            reset_lr_scheduler=True,
+            reset_dataloader=True,
+            reset_meters=True,
+            finetune=True,
+            allow_partial=config.allow_partial,
+        )
     return as_told
 
 
-def _suffixed(name: str, config: CheckpointConfig) -> str:
-    return name.replace(".pt", f"{config.checkpoint_suffix}.pt") if config.checkpoint_suffix else name
+def read_start(
+    start: Start, read: Callable[[Path], CheckpointState], config: CheckpointConfig
+) -> tuple[Path, CheckpointState]:
+    """Read the checkpoint that training starts from.
+
+    Where `checkpoint_last.pt` is damaged and nobody named it, the newest intact checkpoint of its folder takes its
+    place (see `checkpoint.recovery`); afterwards `start.path` is intact for other processes to read.
+
+    Returns:
+        the file that was read and what is in it.
+
+    Raises:
+        CheckpointError: the file cannot be read, and no other could take its place.
+    """
+    assert start.path is not None
+    if start.is_implicit:
+        return read_or_recover(start.path, read, config.checkpoint_suffix)
+    return start.path, read(start.path)
 
 
 def _existing(name: str, config: CheckpointConfig, option: str = "restore_file") -> Path | None:
@@ -87,7 +120,7 @@ def _existing(name: str, config: CheckpointConfig, option: str = "restore_file")
     inside = Path(config.save_dir) / name
     if option == "restore_file" and not path.is_absolute() and inside.exists():
         return inside
-    if option == "restore_file" and path.name == _suffixed(DEFAULT_RESTORE_FILE, config):
+    if option == "restore_file" and path.name == suffixed(DEFAULT_RESTORE_FILE, config.checkpoint_suffix).name:
         return None  # A job script that always names its own last checkpoint begins with none.
     places = f"{path}" if path.is_absolute() or option != "restore_file" else f"{path} or {inside}"
     raise CheckpointError(f"checkpoint.{option}={name} does not exist (looked for {places})")

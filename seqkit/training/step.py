@@ -5,8 +5,10 @@ Knows nothing of epochs, validation, checkpoints or logs.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +17,28 @@ from torch import Tensor, nn
 
 from seqkit.criterions.base import Criterion, LossOutput
 from seqkit.distributed.communication import Communication
-from seqkit.errors import SeqkitError
+from seqkit.distributed.data_parallel import Alone, DataParallel
+from seqkit.errors import ConfigError
 from seqkit.models.base import Model
 from seqkit.optim.clip import gradient_norm, scale_gradients
 from seqkit.optim.loss_scaler import MinimumLossScaleError
 from seqkit.tasks.base import Task
-from seqkit.training.device import move_to_device
+from seqkit.training.faults import (
+    DivergedError,
+    MemoryExhaustedError,
+    NonFiniteWatch,
+    describe_batch,
+    non_finite_parameters,
+    sentence_ids,
+)
 from seqkit.training.precision import Precision
+from seqkit.training.profiling import BACKWARD, CLIP, EXCHANGE, FORWARD, MOVE, OPTIMIZER, phase
+from seqkit.training.train_loss import TrainLoss
 
-_OVERFLOW = "float16 gradients overflowed"
-_NO_MEMORY = "the GPU's memory did not suffice"
-
-
-class DivergedError(SeqkitError):
-    """Training has produced numbers that are not finite, or no loss scale is small enough."""
+_ADVICE = "Lower the learning rate, set optimization.clip_norm, or look at these sentences"
+_SEED_STEP = 2654435769
+"""Seeds of neighbouring ranks lie so far apart, and differ in the low 32 bits that a CPU's generator looks at."""
+_SMALLER = "Set a smaller dataset.max_tokens (optimization.update_freq makes up for it)"
 
 
 @dataclass(frozen=True)
@@ -39,13 +49,15 @@ class UpdateResult:
         logging: the criterion's figures for each batch (of all processes).
         sample_size: what the gradients were divided by.
         grad_norm: norm of the gradient after the division, before clipping.
-        skipped: why the update was left out (float16 overflow, no GPU memory), None where it was done.
+        skipped: why the update was left out, None where it was done.
+        overflow: it was left out because the loss scale was too high, which is how a loss scale finds its value.
     """
 
     logging: list[dict[str, Any]]
     sample_size: float | Tensor
     grad_norm: float
     skipped: str | None = None
+    overflow: bool = False
 
 
 class UpdateStep:
@@ -56,8 +68,17 @@ class UpdateStep:
         model, criterion: what is trained; both on `device`.
         optimizer: over `precision.params`.
         clip_norm: largest norm of the gradient; 0 for no clipping.
-        seed: the random generators are set to `seed + num_updates` before every update, so that an update is the
-            same whether or not training was resumed before it.
+        seed: the random generators are set to `seed + num_updates` before every update (other ranks to numbers far
+            from it), so that an update is the same whether or not training was resumed before it.
+        on_nonfinite: what a loss or gradient that is not finite does: `stop`, `skip` (the update is left out) or
+            `reduce_scale` (left out, and the loss scale is lowered until it is at its minimum, which stops); None:
+            `reduce_scale` where there is a loss scale, else `stop`.
+        on_oom: what a batch that does not fit into memory does: `skip` or `stop`.
+        parallel: the `TrainLoss` of task, model and criterion, wrapped for several processes.
+        spare_batch: gives a batch to run where a process has none of its own.
+
+    Raises:
+        ConfigError: `reduce_scale` without a loss scale.
     """
 
     def __init__(
@@ -72,7 +93,16 @@ class UpdateStep:
         device: torch.device,
         clip_norm: float,
         seed: int,
+        on_nonfinite: str | None = None,
+        on_oom: str = "skip",
+        parallel: DataParallel | None = None,
+        spare_batch: Callable[[], Any] | None = None,
     ) -> None:
+        if on_nonfinite == "reduce_scale" and precision.scaler is None:
+            raise ConfigError(
+                f"optimization.on_nonfinite=reduce_scale needs a loss scale, which training in {precision.name} has "
+                "not; choose stop or skip, or set common.fp16=true"
+            )
         self._task = task
         self._model = model
         self._criterion = criterion
@@ -82,81 +112,140 @@ class UpdateStep:
         self._device = device
         self._clip_norm = clip_norm
         self._seed = seed
+        self._on_nonfinite = on_nonfinite or ("stop" if precision.scaler is None else "reduce_scale")
+        self._on_oom = on_oom
+        self._parallel = Alone(TrainLoss(task, model, criterion)) if parallel is None else parallel
+        self._make_spare_batch = spare_batch
         self._spare_batch: Any = None
 
     def seed_for(self, num_updates: int) -> int:
         """What the random generators are set to before the update that follows `num_updates` others."""
-        return self._seed + num_updates
+        return (self._seed + num_updates + _SEED_STEP * self._communication.rank) % 2**63
 
     def run(self, samples: Sequence[Any], num_updates: int) -> UpdateResult:
         """One update on the batches `samples`, after `num_updates` others. Empty batches add nothing.
 
         Raises:
-            DivergedError: the loss or the gradient is not finite (without float16), or the loss scale has reached its
-                minimum. The message names the update and the sentences.
+            DivergedError: the loss or the gradient is not finite and the policy is to stop, or the loss scale has
+                reached its minimum. The message names the update, the module and the sentences.
+            MemoryExhaustedError: a batch does not fit into memory and the policy is to stop.
         """
         for attempt in range(self._precision.retries + 1):
             result = self._attempt(samples, num_updates)
-            if result.skipped != _OVERFLOW or attempt == self._precision.retries:
+            if not result.overflow or attempt == self._precision.retries:
                 break
         return result
 
     def _attempt(self, samples: Sequence[Any], num_updates: int) -> UpdateResult:
+        self._begin(num_updates)
+        outputs: list[LossOutput] = []
+        place = None
+        try:
+            for place, sample in enumerate(samples):
+                output = self._forward_backward(sample, last=place == len(samples) - 1)
+                if output is not None:
+                    outputs.append(output)
+        except (torch.OutOfMemoryError, MemoryError):
+            exhausted = True
+        else:
+            exhausted = False
+        # Not inside the handler: the error holds what the batch has allocated.
+        if exhausted:
+            self._catch_up(num_updates)
+        self._parallel.finish()
+        losses = [output.loss for output in outputs]
+        with phase(EXCHANGE):
+            gradients = self._precision.gradients()
+            norm = self._parallel.whole_norm(gradient_norm(gradients))
+            logging, sample_size, anyone_exhausted = self._communication.share_update(
+                [output.logging for output in outputs],
+                sum(output.sample_size for output in outputs),
+                norm,
+                exhausted=exhausted,
+                can_be_summed=self._criterion.logging_can_be_summed,
+            )
+        if anyone_exhausted:
+            return self._out_of_memory(samples[place] if exhausted and place is not None else None, num_updates)
+        factor = _inverse(sample_size) * self._precision.unscale * self._parallel.gradient_factor
+        # The one moment of an update at which the host waits for the device.
+        grad_norm = float(norm * factor)
+        if not math.isfinite(grad_norm):
+            return self._not_finite(samples, losses, num_updates, logging, sample_size, grad_norm)
+        if self._clip_norm > 0:
+            factor = factor * min(1.0, self._clip_norm / (grad_norm + 1e-6))
+        with phase(CLIP):
+            scale_gradients(gradients, factor)
+        with phase(OPTIMIZER):
+            self._optimizer.step()
+            self._precision.finish_step()
+        if self._precision.scaler is not None:
+            self._precision.scaler.update()
+        return UpdateResult(logging, sample_size, grad_norm)
+
+    def _begin(self, num_updates: int) -> None:
+        self._communication.step(f"update {num_updates + 1}")
         torch.manual_seed(self.seed_for(num_updates))
         self._model.train()
         self._criterion.train()
         self._model.set_num_updates(num_updates)
         self._precision.zero_grad()
-        outputs: list[LossOutput] | None = None
-        try:
-            outputs = [output for output in map(self._forward_backward, samples) if output is not None]
-        except torch.cuda.OutOfMemoryError:
-            if self._communication.world_size > 1:
-                raise  # the others would wait for this one
-        if outputs is None:
-            return self._out_of_memory(samples)
-        losses = [output.loss for output in outputs]
-        logging = [output.logging for output in outputs]
-        sample_size: float | Tensor = sum(output.sample_size for output in outputs)
-        logging = self._communication.gather_logging(logging)
-        sample_size = self._communication.sum_sample_size(sample_size)
-        gradients = self._precision.gradients()
-        self._communication.sum_gradients(gradients)
-        factor = _inverse(sample_size) * self._precision.unscale
-        # The one moment of an update at which the host waits for the device.
-        grad_norm = float(gradient_norm(gradients) * factor)
-        if not math.isfinite(grad_norm):
-            return self._not_finite(samples, losses, num_updates, logging, sample_size, grad_norm)
-        if self._clip_norm > 0:
-            factor = factor * min(1.0, self._clip_norm / (grad_norm + 1e-6))
-        scale_gradients(gradients, factor)
-        self._optimizer.step()
-        self._precision.finish_step()
-        if self._precision.scaler is not None:
-            self._precision.scaler.update()
-        return UpdateResult(logging, sample_size, grad_norm)
 
-    def _forward_backward(self, sample: Any) -> LossOutput | None:
-        """Loss of one batch; for an empty one, a spare batch is run for its zero gradients and nothing is returned."""
+    def _forward_backward(self, sample: Any, *, last: bool) -> LossOutput | None:
+        """Loss of one batch; for an empty one, a spare batch is run for its zero gradients and nothing is returned.
+
+        With the update's `last` batch, gradients are exchanged.
+        """
         empty = not sample
         if empty:
+            if self._spare_batch is None and self._make_spare_batch is not None:
+                self._spare_batch = self._make_spare_batch()
             sample = self._spare_batch
             if sample is None:
                 return None
         elif self._spare_batch is None:
             self._spare_batch = sample
-        sample = move_to_device(sample, self._device, self._precision.input_dtype)
-        with self._precision.autocast():
-            output = self._task.train_loss(sample, self._model, self._criterion)
-        self._precision.backward(output.loss * 0 if empty else output.loss)
+        with phase(MOVE):
+            sample = self._precision.move(sample, self._device)
+        with self._parallel.accumulating(last=last):
+            with phase(FORWARD), self._precision.autocast():
+                output: LossOutput = self._parallel(sample)
+            # 1, or NaN where the loss is not finite: no process then steps, though gradients may look sound.
+            sound = output.loss.detach() * 0 + 1
+            with phase(BACKWARD), self._parallel.exchanging(last=last):
+                self._precision.backward(output.loss * 0 if empty else output.loss * sound)
         return None if empty else output._replace(loss=output.loss.detach())
 
-    def _out_of_memory(self, samples: Sequence[Any]) -> UpdateResult:
-        """Give everything back and leave the update out. (While the error was handled, it held what was allocated.)"""
+    # faults
+
+    def _catch_up(self, num_updates: int) -> None:
+        """This process's memory did not suffice: give everything back, and take part in the exchange with zeros.
+
+        Raises:
+            MemoryExhaustedError: the exchange had begun, so that the others cannot be told to leave the update out.
+        """
+        self._free_memory()
+        if self._parallel.is_broken:
+            raise MemoryExhaustedError(
+                f"update {num_updates + 1}: memory did not suffice in the midst of the exchange of gradients. "
+                f"{_SMALLER}, or distributed_training.ddp_backend=legacy_ddp, which can leave such an update out"
+            )
+        if self._communication.world_size > 1:
+            self._forward_backward({}, last=True)
+
+    def _free_memory(self) -> None:
         self._precision.zero_grad()
-        torch.cuda.empty_cache()
-        shapes = "; ".join(str(list(sample["target"].shape)) for sample in samples if sample and "target" in sample)
-        return UpdateResult([], 0, 0.0, skipped=f"{_NO_MEMORY} for batches of target shape {shapes}")
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _out_of_memory(self, sample: Any, num_updates: int) -> UpdateResult:
+        """Give everything back and leave the update out, in all processes; `sample`: the batch, None if not here."""
+        self._free_memory()
+        told = "" if sample is None else describe_batch(sample) if sample else "a batch without sentences"
+        where = "; ".join(text for text in self._communication.gather_texts(told) if text)
+        reason = f"memory did not suffice for the batch of {where}"
+        if self._on_oom == "stop":
+            raise MemoryExhaustedError(f"update {num_updates + 1}: {reason}. {_SMALLER}, or optimization.on_oom=skip")
+        return UpdateResult([], 0, 0.0, skipped=reason)
 
     def _not_finite(
         self,
@@ -167,44 +256,68 @@ class UpdateStep:
         sample_size: float | Tensor,
         grad_norm: float,
     ) -> UpdateResult:
-        update = num_updates + 1
-        scaler = self._precision.scaler
-        if scaler is not None:
+        update, scaler, too_small = num_updates + 1, self._precision.scaler, None
+        if scaler is not None and self._on_nonfinite != "stop":
             try:
                 scaler.check_overflow(grad_norm)
-            except OverflowError:
+            except OverflowError as error:
                 self._precision.zero_grad()
-                return UpdateResult(logging, sample_size, 0.0, skipped=_OVERFLOW)
+                return UpdateResult(logging, sample_size, 0.0, skipped=f"float16 {error}", overflow=True)
             except MinimumLossScaleError as error:
-                raise DivergedError(f"update {update}: {error}") from error
-        raise DivergedError(self._diagnosis(samples, losses, update, grad_norm))
+                too_small = error
+        diagnosis = self._diagnosis(samples, losses, num_updates, grad_norm)
+        self._precision.zero_grad()
+        if self._on_nonfinite == "skip":
+            return UpdateResult(logging, sample_size, 0.0, skipped=diagnosis)
+        if too_small is not None:
+            raise DivergedError(f"update {update}: {too_small}. {diagnosis}") from too_small
+        raise DivergedError(f"update {update}: {diagnosis}. {_ADVICE}")
 
-    def _diagnosis(self, samples: Sequence[Any], losses: Sequence[Tensor], update: int, grad_norm: float) -> str:
+    def _diagnosis(self, samples: Sequence[Any], losses: Sequence[Tensor], num_updates: int, grad_norm: float) -> str:
+        """What is not finite, in which sentences, and where it arises: found by doing the update's batches again."""
         full = [sample for sample in samples if sample]
-        bad = [
-            (float(loss), sample) for loss, sample in zip(losses, full, strict=True) if not math.isfinite(float(loss))
-        ]
-        advice = "Lower the learning rate, set optimization.clip_norm, or look at these sentences"
+        bad = [(float(loss), sample) for loss, sample in zip(losses, full, strict=True) if not torch.isfinite(loss)]
+        watch = self._rerun(samples, num_updates)
         if bad:
             value, sample = bad[0]
-            return f"update {update}: the loss is {value} in the batch of sentences {_ids(sample)}. {advice}"
-        names = [
-            name
-            for name, param in self._named_parameters()
-            if param.grad is not None and not bool(torch.isfinite(param.grad).all())
-        ]
-        where = f" (in {', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
-        ids = "; ".join(_ids(sample) for sample in full)
-        return f"update {update}: the gradient is not finite{where}, its norm is {grad_norm}; sentences {ids}. {advice}"
+            text = f"the loss is {value} in the batch of sentences {sentence_ids(sample)}"
+        elif watch.faulty:
+            text = f"the gradient is not finite in the batch of sentences {sentence_ids(watch.faulty)}"
+        else:
+            ids = "; ".join(sentence_ids(sample) for sample in full)
+            text = f"the gradient is not finite, its norm is {grad_norm}; sentences {ids}"
+        spoilt = non_finite_parameters(self._modules)
+        if spoilt:
+            names = f"{', '.join(spoilt[:3])}{', …' if len(spoilt) > 3 else ''}"
+            where = f"the weights are not finite before this update: {names}"
+        else:
+            where = watch.found or "done again, these batches give finite numbers"
+        told = f"{text}; {where}"
+        if self._communication.world_size == 1:
+            return told
+        everyone = self._communication.gather_texts(told if bad or watch.found or spoilt else "")
+        return "; ".join(f"rank {rank}: {part}" for rank, part in enumerate(everyone) if part) or told
 
-    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return [*self._model.named_parameters(), *self._criterion.named_parameters(prefix="criterion")]
+    def _rerun(self, samples: Sequence[Any], num_updates: int) -> NonFiniteWatch:
+        """Do the same batches again with the same random numbers, watched. Every process does all of them."""
+        self._begin(num_updates)
+        with _eager(), NonFiniteWatch(self._modules) as watch:
+            for sample in samples:
+                watch.batch = sample
+                self._forward_backward(sample, last=False)
+        self._precision.zero_grad()
+        return watch
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"": self._model, "criterion": self._criterion}
 
 
-def _ids(sample: Any) -> str:
-    ids = sample["id"].tolist()
-    shown = ", ".join(str(index) for index in ids[:16])
-    return f"[{shown}{', …' if len(ids) > 16 else ''}]"
+def _eager() -> contextlib.AbstractContextManager[Any]:
+    """Compiled functions run as they were written: in compiled ones, modules cannot be watched."""
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
 
 
 def _inverse(sample_size: float | Tensor) -> float | Tensor:

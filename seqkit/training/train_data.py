@@ -31,6 +31,13 @@ class TrainData:
         return self.iterator.epoch
 
     @property
+    def epochs_done(self) -> float:
+        """Epochs that are done, with the fraction of a resumed one."""
+        if self.next_epoch != self.epoch:
+            return self.epoch
+        return self.epoch - 1 + self.iterator.iterations_in_epoch / len(self.iterator)
+
+    @property
     def next_epoch(self) -> int:
         """The epoch that `begin_epoch` begins (or goes on with)."""
         return self.iterator.next_epoch_idx

@@ -24,6 +24,8 @@ class TrainState:
         pending_epoch: the epoch of a last update that was interrupted before what follows an update (validation, save,
             the end of the epoch) was done; None where nothing is pending.
         pending_end: whether that update was its epoch's last.
+        skipped_updates: updates left out, for want of memory or for numbers that are not finite.
+        skips_in_a_row: those since the last update that was done.
     """
 
     num_updates: int = 0
@@ -34,7 +36,19 @@ class TrainState:
     train_time: float = 0.0
     pending_epoch: int | None = None
     pending_end: bool = False
+    skipped_updates: int = 0
+    skips_in_a_row: int = 0
     _started: float = field(default_factory=time.perf_counter, repr=False, compare=False)
+
+    def count_update(self) -> None:
+        """An update was done."""
+        self.num_updates += 1
+        self.skips_in_a_row = 0
+
+    def count_skip(self, *, fault: bool) -> None:
+        """An update was left out; `fault`: not for a loss scale that was too high."""
+        self.skipped_updates += 1
+        self.skips_in_a_row += fault
 
     @property
     def total_train_time(self) -> float:

@@ -16,20 +16,23 @@ import torch
 
 from seqkit.checkpoint.policy import SaveEvent
 from seqkit.checkpoint.state import CheckpointState
+from seqkit.checkpoint.weights import state_on_cpu
 from seqkit.config.root import RootConfig
 from seqkit.data.iterators import GroupedIterator
-from seqkit.errors import ConfigError, did_you_mean
-from seqkit.metrics.progress import ProgressReporter, make_progress
-from seqkit.metrics.tensorboard import TensorBoardLog
+from seqkit.distributed.communication import Communication, SingleProcess
+from seqkit.metrics.progress import FigureLog, ProgressReporter, make_progress
+from seqkit.metrics.run_clock import RunClock
 from seqkit.models.base import Model
 from seqkit.optim.base import get_lr
 from seqkit.optim.lr_scheduler.base import LRScheduler
 from seqkit.tasks.base import Task
 from seqkit.training.ema import ExponentialMovingAverage
-from seqkit.training.figures import TrainingFigures
+from seqkit.training.faults import TrainingFault
+from seqkit.training.figures import TrainingFigures, require_figure
 from seqkit.training.interrupt import StopRequest
 from seqkit.training.observer import Observer, UpdateRecord
-from seqkit.training.saving import CheckpointSaver
+from seqkit.training.profiling import fetched
+from seqkit.training.saving import CheckpointSaver, Saved
 from seqkit.training.snapshot import Snapshot
 from seqkit.training.step import UpdateResult, UpdateStep
 from seqkit.training.train_data import TrainData
@@ -57,9 +60,10 @@ class TrainerParts:
     figures: TrainingFigures
     snapshot: Snapshot
     ema: ExponentialMovingAverage | None = None
-    tensorboard: TensorBoardLog | None = None
+    figure_logs: Sequence[FigureLog] = field(default_factory=tuple)
     observers: Sequence[Observer] = field(default_factory=tuple)
     stop: StopRequest = field(default_factory=StopRequest)
+    communication: Communication = field(default_factory=SingleProcess)
 
 
 class Trainer:
@@ -74,6 +78,13 @@ class Trainer:
         self.config = config
         self.parts = parts
         self.state = parts.state
+        self._clock = RunClock(
+            max_update=config.optimization.max_update,
+            max_epoch=config.optimization.max_epoch,
+            max_seconds=config.optimization.stop_time_hours * 3600,
+        )
+        self._interruption = False
+        self._heard_of_stop = False
 
     def train(self) -> str:
         """Train, from where the parts stand, to the end.
@@ -82,18 +93,24 @@ class Trainer:
             why training ended, in words.
 
         Raises:
-            DivergedError: the loss or gradient is not finite.
+            TrainingFault: the loss or gradient is not finite, memory does not suffice, or too many updates in a row
+                were left out for one of these reasons.
             CheckpointError: a checkpoint could not be written (training's state is intact, and so are older files).
         """
         parts = self.parts
         self.state.restart_clock()
+        self._clock.begin(self.state.num_updates, parts.data.epochs_done, self.state.train_time)
         try:
-            reason = self._finish_pending()
-            while reason is None and parts.data.next_epoch <= parts.triggers.max_epoch:
-                reason = parts.triggers.rate_is_too_low(get_lr(parts.optimizer)) or self._train_epoch()
+            with parts.saver:
+                reason = self._finish_pending()
+                while reason is None and parts.data.next_epoch <= parts.triggers.max_epoch:
+                    reason = parts.triggers.rate_is_too_low(get_lr(parts.optimizer)) or self._train_epoch()
+                self._tell_of_save(parts.saver.wait())
         finally:
-            if parts.tensorboard is not None:
-                parts.tensorboard.close()
+            for log in parts.figure_logs:
+                log.close()
+            for observer in parts.observers:
+                observer.on_end()
         if reason is None:
             reason = f"all epochs are done (optimization.max_epoch={self.config.optimization.max_epoch})"
         logger.info("training ended after %d updates: %s", self.state.num_updates, reason)
@@ -101,7 +118,7 @@ class Trainer:
 
     def checkpoint_state(self) -> CheckpointState:
         """Everything that a checkpoint holds, as it stands."""
-        return self.parts.snapshot.take()
+        return state_on_cpu(self.parts.snapshot.take())
 
     # an epoch
 
@@ -122,11 +139,13 @@ class Trainer:
         self._follow_rate()
         reason = None
         with contextlib.closing(self._reporter(updates, epoch)) as progress:
-            for samples in progress:
+            for samples in fetched(progress):
                 result = self._update(samples, epoch, progress)
                 end_of_epoch = not updates.has_next()
                 if result.skipped is None or end_of_epoch:
                     reason = self._after_update(epoch, end_of_epoch)
+                elif self._must_leave():
+                    reason = self._interrupted(epoch, end_of_epoch, nothing_pending=True)
                 if reason is not None:
                     break
             if not self.stopped_in_midway:
@@ -138,18 +157,27 @@ class Trainer:
         lr = get_lr(parts.optimizer)
         seed = parts.step.seed_for(state.num_updates)
         parts.figures.begin_update()
+        parts.communication.notice = 0 if parts.stop.signal is None else int(parts.stop.signal)
         result = parts.step.run(samples, state.num_updates)
+        self._hear_of_stop(parts.communication.heard)
+        parts.communication.step(f"what follows update {state.num_updates + 1}")
         self._empty_cache()
         if result.skipped is not None:
             logger.warning("update %d is left out: %s", state.num_updates + 1, result.skipped)
+            state.count_skip(fault=not result.overflow)
         else:
-            state.num_updates += 1
+            state.count_update()
             self._follow_rate()
             if parts.ema is not None:
                 parts.ema.step(state.num_updates)
             parts.figures.log_update(result, ema_decay=None if parts.ema is None else parts.ema.decay)
+        if state.skipped_updates:
+            parts.figures.log_skips(state.skipped_updates)
         parts.figures.end_update()
         if result.skipped is not None:
+            reason = parts.triggers.has_skipped_too_often(state)
+            if reason is not None:
+                raise TrainingFault(f"update {state.num_updates + 1}: {reason}; the last of them: {result.skipped}")
             return result
         if parts.observers:
             record = UpdateRecord(
@@ -179,7 +207,7 @@ class Trainer:
     def _follow_rate(self) -> None:
         """Let the schedule set the rate for the number of updates done."""
         lr = self.parts.lr_scheduler.step_update(self.state.num_updates)
-        self.parts.figures.log_rate(self.state.num_updates, lr)
+        self.parts.figures.log_rate(self.state.num_updates, lr, self.parts.lr_scheduler.group_rates)
 
     def _report_epoch(self, progress: ProgressReporter[Any]) -> None:
         figures = self.parts.figures.take_epoch(wall=self.state.run_time)
@@ -190,10 +218,11 @@ class Trainer:
 
     def _after_update(self, epoch: int, end_of_epoch: bool) -> str | None:
         """Validation, saves and the epoch's end, where they are due; why training ends, None if it goes on."""
-        if self.parts.stop:
+        self._tell_of_save(self.parts.saver.finished())
+        if self._must_leave():
             return self._interrupted(epoch, end_of_epoch)
         parts, state = self.parts, self.state
-        reason = parts.triggers.must_stop(state)
+        reason = self._why_stop()
         stopping = reason is not None
         saving = parts.triggers.must_save(state, epoch=epoch, end_of_epoch=end_of_epoch, stopping=stopping)
         value = None
@@ -201,7 +230,7 @@ class Trainer:
             state, epoch=epoch, end_of_epoch=end_of_epoch, saving=saving, stopping=stopping
         ):
             value = self._validate(epoch)
-            if parts.stop:
+            if self._must_leave():
                 return self._interrupted(epoch, end_of_epoch)
         reason = reason or parts.triggers.lost_patience(state, value)
         if end_of_epoch:
@@ -224,13 +253,10 @@ class Trainer:
             with contextlib.closing(self._reporter(batches, epoch, f"valid on '{subset}' subset")) as progress:
                 log = parts.validator.figures(progress, stop=lambda: bool(parts.stop))
                 if log is None:
+                    self._hear_of_stop(parts.communication.largest(int(parts.stop.signal or 0)))
                     return None
                 figures: dict[str, Any] = {**log.smoothed_values(), "num_updates": self.state.num_updates}
-                if metric not in figures:
-                    raise ConfigError(
-                        f"checkpoint.best_checkpoint_metric={metric} is not a figure of validation on {subset!r}"
-                        f"{did_you_mean(metric, figures)}; there are: {', '.join(figures)}"
-                    )
+                require_figure(figures, metric, subset)
                 values.append(float(figures[metric]))
                 if self.state.best is not None:
                     figures[f"best_{metric}"] = parts.saver.policy.best_of(values[-1], self.state.best)
@@ -244,25 +270,53 @@ class Trainer:
             state.best = saver.policy.best_of(value, state.best)
         state.val_loss = value
         event = SaveEvent(epoch, state.num_updates, end_of_epoch, value, state.best)
-        written, deleted = saver.save(event, self.checkpoint_state)
-        if written:
-            figure = "" if value is None else f" ({self.config.checkpoint.best_checkpoint_metric} {value:g})"
-            logger.info("saved %s in %s%s", ", ".join(written), saver.folder, figure)
+        self._tell_of_save(saver.wait())
+        self._tell_of_save(saver.save(event, self.parts.snapshot.take))
+
+    def _tell_of_save(self, saved: Saved | None) -> None:
+        """Log a save that is on the disk, and tell the observers."""
+        if saved is None:
+            return
+        if saved.written:
+            value, metric = saved.event.value, self.config.checkpoint.best_checkpoint_metric
+            figure = "" if value is None else f" ({metric} {value:g})"
+            names, folder = ", ".join(saved.written), self.parts.saver.folder
+            logger.info("saved %s in %s%s; training waited %.2f s", names, folder, figure, saved.stalled)
         for observer in self.parts.observers:
-            observer.on_save(event, written, deleted)
+            observer.on_save(saved.event, saved.written, saved.deleted)
 
     # interruption
 
+    def _must_leave(self) -> bool:
+        """Whether somebody asks to stop. Several processes look only at what all of them have heard of."""
+        return bool(self.parts.stop) if self.parts.communication.world_size == 1 else self._heard_of_stop
+
+    def _hear_of_stop(self, number: int) -> None:
+        """The largest number of a signal that any process got, 0 for none."""
+        if self.parts.communication.world_size > 1:
+            self._heard_of_stop = self.parts.stop.share(lambda own: number)
+
+    def _why_stop(self) -> str | None:
+        """Why training ends now. Clocks differ, so where they count, processes agree."""
+        reason = self.parts.triggers.must_stop(self.state)
+        hours = self.config.optimization.stop_time_hours
+        if hours and self.parts.communication.any(reason is not None):
+            return reason or f"another process has trained for {hours:g} h (optimization.stop_time_hours={hours:g})"
+        return reason
+
     @property
     def stopped_in_midway(self) -> bool:
-        """Whether an interruption has left something to be done after the last update."""
-        return self.state.pending_epoch is not None
+        """Whether training was interrupted, so that a later run reports the epoch."""
+        return self._interruption
 
-    def _interrupted(self, epoch: int, end_of_epoch: bool) -> str:
+    def _interrupted(self, epoch: int, end_of_epoch: bool, *, nothing_pending: bool = False) -> str:
         """Save for a later run, which will first do what this one leaves undone."""
-        self.state.pending_epoch = epoch
-        self.state.pending_end = end_of_epoch
-        written = self.parts.saver.save_last(self.checkpoint_state)
+        self._interruption = True
+        if not nothing_pending:
+            self.state.pending_epoch = epoch
+            self.state.pending_end = end_of_epoch
+        self._tell_of_save(self.parts.saver.wait())
+        written = self.parts.saver.save_last(self.parts.snapshot.take)
         name = self.parts.stop.signal.name if self.parts.stop.signal is not None else "request"
         if not written:
             return f"interrupted by {name}; nothing was saved (checkpoint.no_save or no_last_checkpoints is set)"
@@ -285,16 +339,17 @@ class Trainer:
     # reporting
 
     def _reporter(self, items: Iterable[Any], epoch: int, prefix: str | None = None) -> ProgressReporter[Any]:
-        common = self.config.common
+        common, is_main = self.config.common, self.parts.communication.is_main
         return make_progress(
             items,
-            log_format=common.log_format,
+            log_format=common.log_format if is_main else "none",
             log_interval=common.log_interval,
-            log_file=common.log_file,
+            log_file=common.log_file if is_main else None,
             epoch=epoch,
             prefix=prefix,
-            tensorboard_logdir=self.parts.tensorboard,
             default_log_format="simple" if common.no_progress_bar else "tqdm",
+            logs=self.parts.figure_logs,
+            run=self._clock,
         )
 
     def _tell(self, stream: str, figures: Mapping[str, Any]) -> None:

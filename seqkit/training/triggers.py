@@ -53,6 +53,13 @@ class Triggers:
             return f"training has taken {state.total_train_time / 3600:.2f} h (optimization.stop_time_hours={hours:g})"
         return None
 
+    def has_skipped_too_often(self, state: TrainState) -> str | None:
+        """Why training cannot go on after an update that was left out, None if it does."""
+        most = self._optimization.max_skips_in_a_row
+        if state.skips_in_a_row <= most:
+            return None
+        return f"{state.skips_in_a_row} updates in a row were left out (optimization.max_skips_in_a_row={most})"
+
     def must_save(self, state: TrainState, *, epoch: int, end_of_epoch: bool, stopping: bool) -> bool:
         """Whether checkpoints are written now."""
         if stopping or (end_of_epoch and epoch % self._checkpoint.save_interval == 0):

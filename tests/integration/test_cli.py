@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from tqdm import tqdm
 
 from seqkit import __version__
 from seqkit.config.root import RootConfig
@@ -247,6 +249,46 @@ def test_a_run_folder_that_is_asked_for_is_made(tmp_path: Path) -> None:
     assert main.configs[0].checkpoint.save_dir == str(tmp_path / "runs" / "1" / "checkpoints")
     assert main.configs[0].common_eval.results_path == "/abs"
     assert (tmp_path / "runs" / "1" / ".hydra" / "config.yaml").is_file()
+
+
+def test_a_dry_run_is_one_job_and_makes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main, trial = Recorder(code=3), Recorder(code=4)
+    assert call(main, *PLAIN, "--dry-run", "dataset.max_tokens=7", "hydra.run.dir=runs/1", dry_run=trial) == 4
+    assert main.configs == []
+    assert trial.configs[0].dataset.max_tokens == 7
+    assert list(tmp_path.iterdir()) == []
+    assert call(main, *PLAIN, dry_run=trial) == 3
+    for sweep in (["common.seed=1,2", "-m"], ["hydra.mode=MULTIRUN", "common.seed=1,2"]):
+        assert call(main, *PLAIN, "--dry-run", *sweep, dry_run=trial) == 2
+        assert "--dry-run is for one job, not for a sweep" in capsys.readouterr().err
+    assert call(main, "--help", dry_run=trial) == 0
+    assert "--dry-run" in capsys.readouterr().out
+    assert call(main, *PLAIN, "--dry-run") == 2
+    assert "unknown argument --dry-run" in capsys.readouterr().err
+    assert call(main, "--help") == 0
+    assert "--dry-run" not in capsys.readouterr().out
+    assert len(trial.configs) == 1
+
+
+def test_log_lines_do_not_run_into_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    def main(config: RootConfig) -> int:
+        for _ in tqdm([1], file=sys.stderr, desc="bar", leave=False):
+            logging.getLogger("seqkit.test").info("a line")
+        return 0
+
+    assert run(main, "seqkit-fake", "Does nothing.", PLAIN, log_stream=terminal) == 0
+    drawn = terminal.getvalue()
+    before, _, after = drawn.partition("2")
+    assert before.rpartition("\r")[2].strip() == "", "the bar was wiped before the line"
+    assert "a line\n" in after
+    assert "bar" in after.partition("a line\n")[2], "and is drawn again below it"
 
 
 def test_the_log_goes_to_its_stream_and_logging_is_left_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,19 +15,23 @@ import yaml
 from seqkit.config.base import Config
 from seqkit.config.validate import build_config, options_of, to_dict
 from seqkit.data.dictionary import Dictionary
-from seqkit.models.base import EncoderDecoderModel, build_model
+from seqkit.models.base import EncoderDecoderModel, LanguageModel, Model, build_model
 from seqkit.optim.base import build_optimizer
 from seqkit.optim.lr_scheduler.base import build_lr_scheduler
 from seqkit.registry import REGISTRIES, registry
 from seqkit.scoring.base import build_scorer
 
 EVERY = [(kind, name) for kind in sorted(REGISTRIES) for name in sorted(registry(kind).builtin_names)]
-# A schedule that needs a value has one here; everything else builds from its defaults.
+# A component that needs a value has one here; everything else builds from its defaults.
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("lr_scheduler", "cosine"): {"max_update": 100},
     ("lr_scheduler", "polynomial_decay"): {"total_num_update": 100},
     ("lr_scheduler", "tri_stage"): {"warmup_steps": 2, "hold_steps": 2, "decay_steps": 2},
     ("lr_scheduler", "triangular"): {"max_lr": 1.0},
+    ("lr_scheduler", "wsd"): {"max_update": 100},
+    ("model", "fconv_lm"): {"decoder_layers": "[(8, 3)] * 2"},
+    ("model", "lightconv_lm"): {"decoder_kernel_size_list": [3]},
+    ("optimizer", "composite"): {"groups": {"default": {"optimizer": {"_name": "adam"}}}},
 }
 TINY_MODEL = {
     f"{side}_{option}": value
@@ -75,13 +79,54 @@ def test_the_file_holds_the_component_of_its_name_alone(kind: str, name: str) ->
     assert len(re.findall(r"^@register_", source, flags=re.MULTILINE)) == 1
 
 
-@pytest.mark.parametrize("name", names("model"))
-def test_a_model_learns_decodes_step_by_step_and_keeps_its_state(name: str) -> None:
+def models_of(kind: type) -> list[str]:
+    return [name for name in names("model") if issubclass(registry("model").get(name).cls, kind)]
+
+
+def tiny_model(name: str, task: TinyTask) -> Model:
     torch.manual_seed(1)
+    options = options_of(registry("model").get(name).config)
+    tiny = {
+        key: value for key, value in TINY_MODEL.items() if key in options and not isinstance(options[key].default, str)
+    }
+    return build_model(default_config("model", name, **tiny), task)
+
+
+@pytest.mark.parametrize("name", models_of(LanguageModel))
+def test_a_language_model_learns_decodes_step_by_step_and_keeps_its_state(name: str) -> None:
     task = TinyTask()
-    accepted = options_of(registry("model").get(name).config)
-    config = default_config("model", name, **{key: value for key, value in TINY_MODEL.items() if key in accepted})
-    model = build_model(config, task)
+    model = tiny_model(name, task)
+    assert isinstance(model, LanguageModel)
+    assert re.search(r"\d{4}", inspect.getdoc(type(model)) or inspect.getdoc(inspect.getmodule(type(model))) or ""), (
+        "no paper is named"
+    )
+    tokens_BT = torch.tensor([[2, 5, 6, 7, 4], [2, 9, 8, 4, 4]])
+    model.train()
+    model(tokens_BT, torch.tensor([5, 5])).logits.square().mean().backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert not without, f"no gradient reaches {without}"
+
+    model.eval()
+    with torch.no_grad():
+        full_BTV = model(tokens_BT).logits
+        torch.testing.assert_close(model(tokens_BT[:, :3]).logits, full_BTV[:, :3], atol=1e-5, rtol=1e-5)
+        for beam in (1, 2):
+            rows = tokens_BT.repeat_interleave(beam, 0)
+            cache = model.decoder.new_cache(len(rows), 5, beam=beam)
+            steps = [model.decoder(rows[:, :2], cache=cache).logits]  # a prefix at once, then one by one
+            steps += [model.decoder(rows[:, t : t + 1], cache=cache).logits for t in range(2, 5)]
+            expected = full_BTV.repeat_interleave(beam, 0)
+            torch.testing.assert_close(torch.cat(steps, dim=1), expected, atol=1e-5, rtol=1e-5)
+
+        other = tiny_model(name, task)
+        other.load_state_dict(model.state_dict())
+        torch.testing.assert_close(other.eval()(tokens_BT).logits, full_BTV)
+
+
+@pytest.mark.parametrize("name", models_of(EncoderDecoderModel))
+def test_a_model_learns_decodes_step_by_step_and_keeps_its_state(name: str) -> None:
+    task = TinyTask()
+    model = tiny_model(name, task)
     assert re.search(r"\d{4}", inspect.getdoc(type(model)) or inspect.getdoc(inspect.getmodule(type(model))) or ""), (
         "no paper is named"
     )
@@ -102,7 +147,7 @@ def test_a_model_learns_decodes_step_by_step_and_keeps_its_state(name: str) -> N
         steps = [model.decoder(previous_BT[:, t : t + 1], encoder_out, cache=cache).logits for t in range(4)]
         torch.testing.assert_close(torch.cat(steps, dim=1), full_BTV, atol=1e-5, rtol=1e-5)
 
-        other = build_model(config, task)
+        other = tiny_model(name, task)
         other.load_state_dict(model.state_dict())
         other.eval()
         torch.testing.assert_close(other(source_BS, torch.tensor([4, 5]), previous_BT).logits, full_BTV)

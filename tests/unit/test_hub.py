@@ -16,6 +16,7 @@ from seqkit.checkpoint.state import CheckpointState
 from seqkit.config.validate import to_dict
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import CheckpointError, ConfigError, DataError
+from seqkit.generation.output import SentenceResult
 from seqkit.hub import Hub, from_pretrained
 from seqkit.registry import registry
 from seqkit_cli import generate, interactive
@@ -94,6 +95,10 @@ def test_given_targets_are_scored(hub: Hub) -> None:
     assert hub.score(LINES[1], "w0").score == pytest.approx(scored[1].score, abs=1e-6)
     with pytest.raises(DataError, match="2 sources but 1 targets"):
         hub.score(LINES[:2], ["w3"])
+    with pytest.raises(DataError, match="score needs the targets"):
+        hub.score(LINES[:2])
+    with pytest.raises(DataError, match="two sentences or two lists"):
+        hub.score("w0", ["w3"])  # type: ignore[call-overload]
 
 
 def test_text_and_tokens(hub: Hub) -> None:
@@ -148,6 +153,91 @@ def test_a_fault_while_decoding_side_by_side_is_raised(hub: Hub) -> None:
         torch.set_num_threads(before)
 
 
+def test_the_batch_the_order_and_the_threads_change_nothing(hub: Hub) -> None:
+    lines = [" ".join(f"w{(number * step) % 4}" for step in range(1, 2 + number % 9)) for number in range(64)]
+    options: dict[str, Any] = {"beam": 3, "nbest": 3, "max_len_a": 1.5, "max_len_b": 2}
+
+    def found(order: list[int], batch_size: int) -> dict[int, list[tuple[str, float]]]:
+        hub.config.dataset.batch_size, hub.config.dataset.max_tokens = batch_size, None
+        try:
+            results = hub.answer([lines[number] for number in order], **options)
+        finally:
+            hub.config.dataset.batch_size = None
+        return {
+            order[result.id]: [(hypothesis.pieces, hypothesis.score) for hypothesis in result.hypotheses]
+            for result in results
+        }
+
+    expected = found(list(range(64)), 64)
+    for order, batch_size in ((range(64), 1), (range(64), 7), (range(63, -1, -1), 64)):
+        for number, hypotheses in found(list(order), batch_size).items():
+            assert [text for text, _ in hypotheses] == [text for text, _ in expected[number]]
+            scores = [score for _, score in hypotheses]
+            assert scores == pytest.approx([score for _, score in expected[number]], abs=1e-5)
+
+
+def test_draws_depend_on_the_lines_number_and_the_seed(hub: Hub) -> None:
+    options: dict[str, Any] = {"sampling": True, "beam": 2, "max_len_b": 8}
+
+    def texts(results: list[SentenceResult]) -> list[list[str]]:
+        return [[hypothesis.text for hypothesis in result.hypotheses] for result in results]
+
+    lines = LINES * 2
+    together = texts(hub.answer(lines, first=5, **options))
+    assert together[:4] != together[4:]
+    for number, expected in enumerate(together):
+        assert texts(hub.answer([lines[number]], first=5 + number, **options)) == [expected]
+    assert texts(hub.answer(lines, first=5, seed=7, **options)) != together
+    assert hub.sample(LINES, sampling=True, seed=3) == hub.sample(LINES, sampling=True, seed=3)
+
+
+def test_one_sample_is_one_hypothesis(hub: Hub) -> None:
+    assert hub.sample(LINES[0]) == hub.translate(LINES[0], beam=1)
+
+
+def test_constraints_stand_behind_tabs(hub: Hub) -> None:
+    lines = ["w0 w1\tw3 w3\tw2", "w2", "w3\tnowhere", "w0\tw0 w1 w2 w3 w0 w1 w2", "w1\t"]
+    results = hub.answer(lines, constraints="unordered", max_len_b=6, beam=6)
+    assert "w3 w3" in results[0].hypotheses[0].text
+    assert "w2" in results[0].hypotheses[0].text
+    assert results[0].source == "w0 w1"
+    assert [result.constraints for result in results] == [
+        ["w3 w3", "w2"],
+        [],
+        ["<unk>"],
+        ["w0 w1 w2 w3 w0 w1 w2"],
+        [],
+    ]
+    assert results[2].error == (
+        "the constraint 'nowhere' has words that the target dictionary lacks, so it cannot be met"
+    )
+    assert results[3].error is not None
+    assert results[3].error.startswith("no output contains all constraints within the maximum length")
+    assert [bool(result.hypotheses) for result in results] == [True, True, False, False, True]
+    with pytest.raises(DataError, match="sentence 0: the constraint 'nowhere'"):
+        hub.translate("w3\tnowhere", constraints="ordered")
+
+
+def test_a_function_and_prefixes_say_how_outputs_go_on(hub: Hub) -> None:
+    only = hub.translate(LINES, prefix_allowed_tokens_fn=lambda number, tokens: [4, 2])
+    assert all(set(text.split()) <= {"w0"} for text in only)
+    rows = [hub.binarize(line) for line in LINES[:2]]
+    found = hub.generate(rows, prefix_tokens=[torch.tensor([7, 6]), torch.tensor([5])])
+    assert all(hypothesis.tokens[:2].tolist() == [7, 6] for hypothesis in found[0])
+    assert all(hypothesis.tokens[0] == 5 for hypothesis in found[1])
+    assert hub.generate(rows[0], prefix_tokens=torch.tensor([6]))[0].tokens[0] == 6
+    with pytest.raises(DataError, match="2 sentences but 1 prefixes"):
+        hub.generate(rows, prefix_tokens=[torch.tensor([4])])
+
+
+def test_alignments_are_filled_in_where_they_are_asked_for(hub: Hub) -> None:
+    hard = hub.generate(hub.encode(LINES[2]), print_alignment="hard")[0]
+    assert [target for _, target in hard.alignment] == list(range(hard.tokens.numel() - 1))
+    assert all(0 <= source < 5 for source, _ in hard.alignment)
+    soft = hub.generate(hub.encode(LINES[2]), print_alignment="soft")[0]
+    assert [len(weights) for weights in soft.soft_alignment] == [6] * soft.tokens.numel()
+
+
 def test_ensembles_and_files(folder: Path) -> None:
     ensemble = from_pretrained(folder, "checkpoint_best.pt:other.pt", cpu=True)
     assert len(ensemble.models) == 2
@@ -200,6 +290,28 @@ def test_interactive_prints_answers_in_order(
     assert [line.split("\t")[0] for line in lines if line.startswith("S-")] == ["S-0", "S-1", "S-2", "S-3"]
     assert [line.split("\t")[0] for line in lines if line.startswith("H-")] == ["H-0", "H-1", "H-3"]
     assert "line 3 is left out: 81 tokens" in captured.err
+    assert "line 2 is empty; its output is what the model makes of nothing" in captured.err
+
+
+def test_interactive_takes_constraints(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w0 w1\tw3 w2\nw2\tnowhere\nw1\n")))
+    overrides = [f"common_eval.path={folder}/checkpoint_best.pt", "common.cpu=true", "interactive.buffer_size=3"]
+    assert interactive.main([*overrides, "generation.constraints=ordered", "generation.max_len_b=9"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert [line.split("\t")[0] for line in lines if line[0] in "SCH"] == [
+        "S-0",
+        "C-0",
+        "H-0",
+        "S-1",
+        "C-1",
+        "S-2",
+        "H-2",
+    ]
+    assert "w3 w2" in next(line for line in lines if line.startswith("H-0"))
+    assert "line 2 is left out: the constraint 'nowhere' has words" in captured.err
 
 
 def test_interactive_speaks_json_and_reads_files(
@@ -220,7 +332,9 @@ def test_interactive_speaks_json_and_reads_files(
         (["interactive.input=nowhere.txt"], "interactive.input=nowhere.txt cannot be read"),
         (["dataset.batch_size=8"], "dataset.batch_size=8 is more than the interactive.buffer_size=1"),
         (["common_eval.path=null"], "common_eval.path is not given"),
-        (["generation.decoding_format=bs"], "decoding_format=bs is not there yet in this version"),
+        (["generation.decoding_format=bs"], "decoding_format=bs is for models that refine whole outputs"),
+        (["distributed_training.distributed_world_size=2"], "lines are decoded as they come, by one process"),
+        (["generation.lm_path=nowhere.pt", "generation.lm_weight=0.1"], "no such checkpoint: nowhere.pt"),
     ],
 )
 def test_interactives_mistakes_are_told(

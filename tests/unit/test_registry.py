@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,3 +131,18 @@ class TestUserDir:
         (tmp_path / "json").mkdir()
         with pytest.raises(UserError, match="a module of that name is already loaded; rename the folder"):
             import_user_dir(tmp_path / "json")
+
+
+def test_a_variant_is_chosen_as_a_component_is_but_is_none() -> None:
+    toys = Registry[Any]("toy", "seqkit.scoring")
+    toys.register("car", config=Config)(type("Car", (), {}))
+    toys.register_variant("car", "racing_car", doors=2)
+    assert toys.variants["racing_car"].of == "car"
+    assert toys.variants["racing_car"].options == {"doors": 2}
+    assert toys.variants["racing_car"].origin.startswith(__file__)
+    assert "racing_car" not in toys.names()
+    for name in ("racing_car", "car", "bleu"):
+        with pytest.raises(DuplicateNameError, match=f"toy '{name}' is registered twice: in .* and in .*test_registry"):
+            toys.register_variant("car", name)
+    toys.unregister("racing_car")
+    assert toys.variants == {}

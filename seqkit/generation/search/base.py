@@ -2,15 +2,18 @@
 
 Knows nothing of models, or of when a sentence ends.
 Axes: B sentences still decoded, K hypotheses of each (1 at the first step, then the beam), V vocabulary,
-C candidates (at least the beam; twice the beam where every hypothesis may end at once).
+C candidates (at least the beam; twice the beam where other hypotheses take the places of those that end).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+
+_NONE = float("-inf")
 
 
 class Candidates(NamedTuple):
@@ -30,6 +33,20 @@ class Candidates(NamedTuple):
     beams: Tensor
 
 
+class Parted(NamedTuple):
+    """Candidates, parted into those that end and those that go on.
+
+    Attributes:
+        ended: (B, K) bool, which of the first `beam` candidates are finished hypotheses.
+        chosen: (B, K) int64, places among the candidates of those that are the next hypotheses.
+        going_on: what stands at these places; score -inf where there is no hypothesis.
+    """
+
+    ended: Tensor
+    chosen: Tensor
+    going_on: Candidates
+
+
 class SearchStrategy(ABC):
     """Base of all search strategies.
 
@@ -40,8 +57,8 @@ class SearchStrategy(ABC):
     def __init__(self, beam: int) -> None:
         self.beam = beam
 
-    def start(self, sentences: int) -> None:
-        """Called before the first step of every batch of `sentences` sentences."""
+    def start(self, sample: Any) -> None:
+        """Called before the first step of every batch, with the batch."""
 
     @abstractmethod
     def step(self, step: int, log_probs_BKV: Tensor, scores_BK: Tensor, end: int) -> Candidates:
@@ -53,6 +70,21 @@ class SearchStrategy(ABC):
             scores_BK: summed log-probability of each hypothesis so far.
             end: the symbol that ends a hypothesis.
         """
+
+    def part(self, candidates: Candidates, end: int) -> Parted:
+        """Say which candidates end and which are the next hypotheses; see `Candidates`."""
+        is_end_BC = candidates.tokens.eq(end)
+        ended_BK = is_end_BC[:, : self.beam] & candidates.scores[:, : self.beam].ne(_NONE)
+        chosen_BK = self.first_without(is_end_BC)
+        going_on = Candidates(*(part.gather(1, chosen_BK) for part in candidates))
+        # a strategy may offer too few that go on: those places stay empty
+        scores_BK = going_on.scores.masked_fill(is_end_BC.gather(1, chosen_BK), _NONE)
+        return Parted(ended_BK, chosen_BK, going_on._replace(scores=scores_BK))
+
+    def first_without(self, marked_BC: Tensor) -> Tensor:
+        """(B, K) places of the first `beam` candidates that are not marked; behind them, of the first that are."""
+        places = torch.arange(marked_BC.size(1), device=marked_BC.device)
+        return (marked_BC * places.numel() + places).topk(self.beam, dim=1, largest=False).indices
 
     def select(self, staying: Tensor) -> None:
         """Told that only the sentences at the places `staying` (B',) go on."""

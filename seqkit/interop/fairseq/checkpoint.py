@@ -13,7 +13,7 @@ from seqkit.checkpoint.state import CheckpointState
 from seqkit.errors import CheckpointError
 from seqkit.interop.fairseq.config import config_from_args, config_from_cfg
 from seqkit.interop.fairseq.state_dict import upgrade_state_dict
-from seqkit.interop.fairseq.training_state import convert_metrics, name_parameters
+from seqkit.interop.fairseq.training_state import convert_average, convert_metrics, convert_optimizer
 from seqkit.interop.safe_load import InertNode
 
 
@@ -43,19 +43,27 @@ def convert(raw: dict[str, Any], where: str) -> CheckpointState:
         "val_loss": extra.get("val_loss"),
         "train_time": float(extra.get("previous_training_time", 0.0)),
     }
-    optimizer = raw.get("last_optimizer_state")
+    criterion = dict(raw.get("criterion") or {})
+    optimizer: dict[str, Any] | None = None
+    kept: dict[str, Any] = {}
+    if raw.get("last_optimizer_state"):
+        optimizer, kept = convert_optimizer(plain(raw["last_optimizer_state"]), raw["model"], criterion)
+    average = convert_average(extra, lambda state: upgrade_state_dict(state, config))
+    if average:
+        kept["ema"] = average
     return CheckpointState(
         config=config,
         model=upgrade_state_dict(raw["model"], config),
-        criterion=dict(raw.get("criterion") or {}),
+        criterion=criterion,
         task={},
-        optimizer=name_parameters(plain(optimizer), raw["model"]) if optimizer else None,
+        optimizer=optimizer,
         lr_scheduler=last.get("lr_scheduler_state") or {},
         iterator={
             key: iterator[key] for key in ("version", "epoch", "iterations_in_epoch", "shuffle") if key in iterator
         },
         progress=progress,
         metrics=convert_metrics(extra.get("metrics") or {}),
+        extra=kept,
     )
 
 

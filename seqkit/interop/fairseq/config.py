@@ -96,6 +96,11 @@ def _modern(args: Mapping[str, Any]) -> dict[str, Any]:
     if "max_positions" in flat:
         flat.setdefault("max_source_positions", flat["max_positions"])
         flat.setdefault("max_target_positions", flat["max_positions"])
+    if "no_tie_adaptive_proj" in flat:  # language models of before there was a last norm
+        flat["no_decoder_final_norm"] = True
+        flat["tie_adaptive_proj"] = bool(flat.get("tie_adaptive_proj")) or not flat["no_tie_adaptive_proj"]
+    if "decoder_final_norm" in flat:
+        flat["no_decoder_final_norm"] = not flat["decoder_final_norm"]
     if flat.get("raw_text"):
         flat.setdefault("dataset_impl", "raw")
     elif flat.get("lazy_load"):

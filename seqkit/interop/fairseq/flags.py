@@ -7,11 +7,14 @@ the command line chooses. Knows nothing of what a command does with its config.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from seqkit.config._hydra import quoted
 from seqkit.config.base import Config, default_of, option_info
 from seqkit.config.compose import variant
 from seqkit.config.flags import flags_of
@@ -51,7 +54,9 @@ _SELECTORS: dict[str, tuple[str, ...]] = {
     "model": ("--arch", "-a"),
     **{kind: (f"--{kind.replace('_', '-')}",) for kind in COMPONENTS if kind != "model"},
 }
+_OVERRIDE = re.compile(rf"(\+{{0,2}}({'|'.join((*SECTIONS, *COMPONENTS, 'hydra'))})([./@][\w./@:-]*)?=)|~[\w./@]+")
 _TRUTH = {"true": True, "false": False}
+_TRUTH_OR_NUMBER = {**_TRUTH, "1": True, "0": False}
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class _Flag:
         places: (section, option) pairs that get the value.
         bare: the value of the flag alone; None where it needs one.
         boolean: takes a value only where the next word is true or false.
+        numbers: and where it is 1 or 0 (fairseq's `--decoder-glu 0`).
         optional: takes the next word if that is no flag.
     """
 
@@ -70,6 +76,7 @@ class _Flag:
     places: tuple[tuple[str, str], ...]
     bare: Any = None
     boolean: bool = False
+    numbers: bool = False
     optional: bool = False
 
 
@@ -90,33 +97,65 @@ def translate(command: str, argv: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: everything that is wrong with the flags, in one message.
     """
-    settings = COMMANDS[command.replace("-", "_")]
-    chosen = _chosen(settings, argv)
-    problems: list[str] = []
-    result: dict[str, Any] = {}
-    classes: dict[str, type[Config]] = {section: SECTIONS[section] for section in settings.sections}
+    words = _read(_settings(command), argv)
     for kind in COMPONENTS:
-        explicit = kind in chosen
-        name = chosen.get(kind) or (settings.task if kind == "task" else DEFAULT_COMPONENTS.get(kind))
-        if name is None:
-            continue
-        try:
-            given = variant(kind, name)
-            classes[kind] = registry(kind).get(given["_name"]).config
-        except UnknownNameError as error:
-            if explicit or not settings.from_checkpoint:
-                problems.append(f"{_SELECTORS[kind][0]}: {error}")
-            continue
-        if explicit or not settings.from_checkpoint:
-            result[kind] = given
-    if problems:
-        # Flags that are unknown now may be those of the components that are.
-        raise ConfigError(problems)
-    positionals = _parse(_Table(_flags(classes), settings), argv, result, problems)
-    _take_data(positionals, classes.get("task"), result, problems)
-    if problems:
-        raise ConfigError(problems)
-    return result
+        name = words.given.get(kind, {}).get("_name")
+        if name is not None:
+            words.given[kind] = {**variant(kind, name), **words.given[kind], "_name": variant(kind, name)["_name"]}
+    return words.given
+
+
+def to_overrides(
+    command: str,
+    argv: Sequence[str],
+    *,
+    chosen: Mapping[str, str] | None = None,
+    own_flags: Collection[str] = (),
+    config_dirs: Sequence[Path] = (),
+) -> list[str]:
+    """Turn fairseq's flags into Hydra overrides that give the same; overrides among them are handed on behind these.
+
+    Args:
+        command, argv: see `translate`; `argv` may also hold `section.option=value` and `kind=name`.
+        chosen: component names by kind that a config file or an override chooses, so that their flags are known.
+        own_flags: further flags that the command has, for near matches.
+        config_dirs: the user's folders of configs, which may hold architectures.
+
+    Raises:
+        ConfigError: everything that is wrong with the flags, in one message.
+    """
+    words = _read(
+        _settings(command),
+        argv,
+        chosen=chosen or {},
+        own_flags=own_flags,
+        config_dirs=config_dirs,
+        overrides_allowed=True,
+    )
+    choices = [
+        f"{kind}={section['_name']}"
+        for kind in COMPONENTS
+        if "_name" in (section := words.given.get(kind, {}))
+        # What every config begins with need not be said again.
+        and (len(section) > 1 or section["_name"] != DEFAULT_COMPONENTS.get(kind) or kind in words.named)
+    ]
+    values = [
+        f"{section}.{option}={_override_value(value)}"
+        for section, options in words.given.items()
+        for option, value in options.items()
+        if option != "_name"
+    ]
+    return [*choices, *values, *words.overrides]
+
+
+def is_command(command: str) -> bool:
+    """Whether fairseq has flags for a command of that name, written with dashes or underscores."""
+    return command.replace("-", "_") in COMMANDS
+
+
+def is_override(word: str) -> bool:
+    """Whether a word is a Hydra override of a section, a component or Hydra itself: it cannot be meant otherwise."""
+    return _OVERRIDE.match(word) is not None
 
 
 def to_root_config(command: str, argv: Sequence[str]) -> RootConfig:
@@ -127,7 +166,7 @@ def to_root_config(command: str, argv: Sequence[str]) -> RootConfig:
     Raises:
         ConfigError: everything that is wrong, in one message.
     """
-    settings = COMMANDS[command.replace("-", "_")]
+    settings = _settings(command)
     given = translate(command, argv)
     root = root_from_dict(
         given,
@@ -138,16 +177,81 @@ def to_root_config(command: str, argv: Sequence[str]) -> RootConfig:
     return root
 
 
-def _chosen(settings: _CommandFlags, argv: Sequence[str]) -> dict[str, str]:
+@dataclass
+class _Words:
+    """What a command line says.
+
+    Attributes:
+        given: values by section and option; a component's `_name` is what was chosen, maybe a named variant.
+        positionals: words that are neither flags nor their values.
+        overrides: Hydra overrides among them.
+        named: the kinds of component that flags choose.
+    """
+
+    given: dict[str, Any] = field(default_factory=dict)
+    positionals: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    named: frozenset[str] = frozenset()
+
+
+def _settings(command: str) -> _CommandFlags:
+    return COMMANDS[command.replace("-", "_")]
+
+
+def _override_value(value: Any) -> str:
+    """A value in Hydra's grammar: text is quoted, so that nothing in it is taken for grammar or interpolation."""
+    return str(value).lower() if isinstance(value, bool) else quoted(str(value).replace("${", "\\${"))
+
+
+def _read(
+    settings: _CommandFlags,
+    argv: Sequence[str],
+    *,
+    chosen: Mapping[str, str] | None = None,
+    own_flags: Collection[str] = (),
+    config_dirs: Sequence[Path] = (),
+    overrides_allowed: bool = False,
+) -> _Words:
+    """Read a command line: first which components it chooses, then all flags that it and they have."""
+    named = _chosen(settings, argv, overrides_allowed=overrides_allowed)
+    elsewhere = chosen or {}
+    problems: list[str] = []
+    words = _Words(named=frozenset(named))
+    classes: dict[str, type[Config]] = {section: SECTIONS[section] for section in settings.sections}
+    for kind in COMPONENTS:
+        explicit = kind in named
+        default = settings.task if kind == "task" else DEFAULT_COMPONENTS.get(kind)
+        name = named.get(kind) or elsewhere.get(kind) or default
+        if name is None:
+            continue
+        try:
+            classes[kind] = registry(kind).get(variant(kind, name, config_dirs)["_name"]).config
+        except UnknownNameError as error:
+            if explicit or not settings.from_checkpoint:
+                problems.append(f"{_SELECTORS[kind][0]}: {error}")
+            continue
+        if explicit or (kind not in elsewhere and not settings.from_checkpoint):
+            words.given[kind] = {"_name": name}
+    if problems:
+        # Flags that are unknown now may be those of the components that are.
+        raise ConfigError(problems)
+    _parse(_Table(_flags(classes), settings, own_flags), argv, words, problems, overrides_allowed=overrides_allowed)
+    _take_data(words, classes.get("task"), problems)
+    if problems:
+        raise ConfigError(problems)
+    return words
+
+
+def _chosen(settings: _CommandFlags, argv: Sequence[str], *, overrides_allowed: bool) -> dict[str, str]:
     """The components that the flags name; `--user-dir` is imported on the way, since it may define them."""
     # Component flags are not known yet and are passed over, so a word behind one counts as positional here.
     table = _Table(_flags({section: SECTIONS[section] for section in settings.sections}), settings)
-    found: dict[str, Any] = {}
-    _parse(table, argv, found, [])
-    user_dir = found.get("common", {}).get("user_dir")
+    words = _Words()
+    _parse(table, argv, words, [], overrides_allowed=overrides_allowed)
+    user_dir = words.given.get("common", {}).get("user_dir")
     if user_dir:
         import_user_dir(user_dir)
-    return {kind: found[kind]["_name"] for kind in COMPONENTS if "_name" in (found.get(kind) or {})}
+    return {kind: words.given[kind]["_name"] for kind in COMPONENTS if "_name" in (words.given.get(kind) or {})}
 
 
 def _flags(classes: Mapping[str, type[Config]]) -> Iterator[_Flag]:
@@ -172,6 +276,8 @@ def _flags(classes: Mapping[str, type[Config]]) -> Iterator[_Flag]:
             places=tuple(places[name]),
             bare=default_of(item) is not True if boolean else bare,
             boolean=boolean,
+            # What is true by default is not switched on by its flag alone, so that a number behind it is its value.
+            numbers=boolean and default_of(item) is True,
             optional=bare is not None,
         )
 
@@ -185,8 +291,9 @@ def _has_own_flag_elsewhere(name: str, follows: str | None, classes: Mapping[str
 class _Table:
     """Flags by spelling."""
 
-    def __init__(self, flags: Iterator[_Flag], settings: _CommandFlags) -> None:
+    def __init__(self, flags: Iterator[_Flag], settings: _CommandFlags, own_flags: Collection[str] = ()) -> None:
         self.by_spelling: dict[str, _Flag] = {}
+        self.own_flags = own_flags
         for kind, spellings in _SELECTORS.items():
             if kind == "model" and settings.from_checkpoint:
                 continue
@@ -209,18 +316,23 @@ class _Table:
             return f"ambiguous flag {spelling}: it could be {', '.join(sorted(matches))}"
         return next(iter(matches.values()), None)
 
+    def hint(self, spelling: str) -> str:
+        """The nearest flags to an unknown one."""
+        return did_you_mean(spelling, [*self.by_spelling, *self.own_flags]) if spelling.startswith("--") else ""
 
-def _parse(table: _Table, argv: Sequence[str], result: dict[str, Any], problems: list[str]) -> list[str]:
-    """Put the values of all flags into `result`; returns the positional arguments."""
+
+def _parse(
+    table: _Table, argv: Sequence[str], into: _Words, problems: list[str], *, overrides_allowed: bool = False
+) -> None:
+    """Put the values of all flags, the positional arguments and the overrides into `into`."""
     words = list(argv)
-    positionals: list[str] = []
     while words:
         word = words.pop(0)
         if word == "--":
-            positionals.extend(words)
+            into.positionals.extend(words)
             break
-        if not _is_flag(word):
-            positionals.append(word)
+        if not is_flag(word):
+            (into.overrides if overrides_allowed and is_override(word) else into.positionals).append(word)
             continue
         spelling, equals, text = word.partition("=")
         flag = table.find(spelling)
@@ -228,29 +340,29 @@ def _parse(table: _Table, argv: Sequence[str], result: dict[str, Any], problems:
             # A short flag with its value attached: -sde
             flag, spelling, equals, text = table.find(word[:2]), word[:2], "=", word[2:]
         if flag is None or isinstance(flag, str):
-            hint = did_you_mean(spelling, table.by_spelling) if word.startswith("--") else ""
-            problems.append(flag or f"unknown flag {spelling}{hint}")
-            if not equals and words and not _is_flag(words[0]):
+            problems.append(flag or f"unknown flag {spelling}{table.hint(spelling)}")
+            if not equals and words and not is_flag(words[0]) and not is_override(words[0]):
                 words.pop(0)
             continue
+        follows = words[0] if words and not is_flag(words[0]) else None
         if equals:
             value: Any = text
         elif flag.boolean:
             # Some of fairseq's flags are written `--left-pad-source False`.
-            value = _TRUTH[words.pop(0).lower()] if words and words[0].lower() in _TRUTH else flag.bare
-        elif words and not _is_flag(words[0]):
-            value = words.pop(0)
-        elif flag.optional:
+            truth = _TRUTH_OR_NUMBER if flag.numbers else _TRUTH
+            value = truth[words.pop(0).lower()] if follows is not None and follows.lower() in truth else flag.bare
+        elif flag.optional and (follows is None or (overrides_allowed and is_override(follows))):
             value = flag.bare
+        elif follows is not None:
+            value = words.pop(0)
         else:
             problems.append(f"{spelling} expects a value")
             continue
         for section, option in flag.places:
-            result.setdefault(section, {})[option] = value
-    return positionals
+            into.given.setdefault(section, {})[option] = value
 
 
-def _is_flag(word: str) -> bool:
+def is_flag(word: str) -> bool:
     """Whether a word is a flag: not a lone "-" (standard input), nor a negative number."""
     if not word.startswith("-") or word == "-":
         return False
@@ -261,16 +373,16 @@ def _is_flag(word: str) -> bool:
     return False
 
 
-def _take_data(positionals: list[str], task: type[Config] | None, result: dict[str, Any], problems: list[str]) -> None:
+def _take_data(words: _Words, task: type[Config] | None, problems: list[str]) -> None:
     """The positional arguments: the task's data folder."""
-    if not positionals:
+    if not words.positionals:
         return
     names = (
         ["data"] if task is None else [name for name, item in options_of(task).items() if option_info(item).positional]
     )
-    if len(positionals) > len(names):
-        extra = ", ".join(repr(word) for word in positionals[len(names) :])
+    if len(words.positionals) > len(names):
+        extra = ", ".join(repr(word) for word in words.positionals[len(names) :])
         takes = "one positional argument, the data folder" if names else "no positional argument"
         problems.append(f"unexpected {extra}: there is {takes}")
-    for name, word in zip(names, positionals, strict=False):
-        result.setdefault("task", {})[name] = word
+    for name, word in zip(names, words.positionals, strict=False):
+        words.given.setdefault("task", {})[name] = word

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from seqkit.config.base import Config
+from seqkit.errors import ConfigError
 from seqkit.optim.base import get_lr, set_lr
 from seqkit.registry import registry
 
@@ -50,6 +51,11 @@ class LRScheduler(ABC):
     def lr(self, value: float) -> None:
         set_lr(self.optimizer, value)
 
+    @property
+    def group_rates(self) -> dict[str, float]:
+        """The rates in force by group of parameters, where each has a schedule of its own; else empty."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What must be kept to go on later."""
         return {"best": self.best}
@@ -59,7 +65,24 @@ class LRScheduler(ABC):
         self.best = state["best"]
 
 
+@runtime_checkable
+class WithSchedule(Protocol):
+    """An optimizer that has schedules of its own (`composite`), or None where it was given none."""
+
+    lr_scheduler: LRScheduler | None
+
+
 def build_lr_scheduler(config: Config, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """Build the schedule that `config._name` names."""
+    """Build the schedule that `config._name` names.
+
+    Raises:
+        ConfigError: the optimizer has schedules of its own, whose rates this one would overwrite.
+    """
+    own = optimizer.lr_scheduler if isinstance(optimizer, WithSchedule) else None
+    if own is not None and config._name != "pass_through":
+        raise ConfigError(
+            f"lr_scheduler={config._name}, but the groups of the optimizer have schedules of their own "
+            "(optimizer.groups.<group>.lr_scheduler); set lr_scheduler=pass_through, or leave theirs out"
+        )
     scheduler: LRScheduler = registry("lr_scheduler").get(str(config._name)).cls(config, optimizer)
     return scheduler

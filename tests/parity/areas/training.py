@@ -222,11 +222,13 @@ def _compare_parameters(model: dict[str, torch.Tensor], recorded: dict[str, Any]
         assert not unknown, f"figures that no one reads: {sorted(unknown)}"
         weights = model[name].double()
         assert list(weights.shape) == expected["shape"], name
-        tolerance.close(f"norm of {name}", float(weights.norm()), expected["norm"], tolerance.param_norm)
+        # The gradient of a key projection's bias is zero but for rounding, which Adam makes as large as any other.
+        rtol = tolerance.param_norm * (10 if name.endswith("k_proj.bias") else 1)
+        tolerance.close(f"norm of {name}", float(weights.norm()), expected["norm"], rtol)
         scale = float(weights.abs().sum())
-        assert abs(float(weights.sum()) - expected["sum"]) <= tolerance.param_norm * scale, f"sum of {name}"
+        assert abs(float(weights.sum()) - expected["sum"]) <= rtol * scale, f"sum of {name}"
         first = torch.tensor(expected["first8"], dtype=torch.float64)
-        allowed = tolerance.param_norm * float(weights.norm())
+        allowed = rtol * float(weights.norm())
         assert float((weights.flatten()[: len(first)] - first).abs().max()) <= allowed, f"beginning of {name}"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqkit.checkpoint.average import average_checkpoints, last_checkpoints
+from seqkit.checkpoint.average import average_checkpoints, best_of_folder, last_checkpoints
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.errors import CheckpointError
 
@@ -31,6 +31,15 @@ def test_half_precision_is_summed_in_float32() -> None:
     assert averaged.model["a"].item() == 60000.0
 
 
+def test_the_sum_is_exact_to_float32(tmp_path: Path) -> None:
+    values = [16777216.0, 1.0, 1.0, 1.0]  # in float32 the ones would be lost
+    averaged = average_checkpoints(("", _state(a=torch.tensor([value]))) for value in values)
+    assert averaged.model["a"].dtype == torch.float32
+    assert averaged.model["a"].item() == torch.tensor(16777219.0 / 4).item()
+    double = average_checkpoints([("", _state(a=torch.tensor([1.0], dtype=torch.float64)))])
+    assert double.model["a"].dtype == torch.float64
+
+
 def test_different_models() -> None:
     one, other = _state(a=torch.zeros(2), b=torch.zeros(1)), _state(a=torch.zeros(2), c=torch.zeros(1))
     with pytest.raises(CheckpointError, match="two has c; only one has b"):
@@ -53,3 +62,17 @@ def test_last_checkpoints(tmp_path: Path) -> None:
         last_checkpoints(tmp_path, 2, kind="update")
     with pytest.raises(CheckpointError, match="not a folder"):
         last_checkpoints(tmp_path / "nowhere", 2, kind="epoch")
+
+
+def test_best_checkpoints(tmp_path: Path) -> None:
+    for value in ("9.5000", "10.2501", "3.1000"):
+        (tmp_path / f"checkpoint.best_loss_{value}.pt").write_bytes(b"")
+    names = [path.name for path in best_of_folder(tmp_path, 2, maximize=lambda path: False)]
+    assert names == ["checkpoint.best_loss_3.1000.pt", "checkpoint.best_loss_9.5000.pt"]
+    names = [path.name for path in best_of_folder(tmp_path, 1, maximize=lambda path: True)]
+    assert names == ["checkpoint.best_loss_10.2501.pt"]
+    with pytest.raises(CheckpointError, match=r"holds 3 best checkpoints, not the 4 asked for .*keep_best_checkpoints"):
+        best_of_folder(tmp_path, 4, maximize=lambda path: False)
+    (tmp_path / "checkpoint.best_bleu_3.1000.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="best checkpoints by bleu and by loss; name the files"):
+        best_of_folder(tmp_path, 1, maximize=lambda path: False)

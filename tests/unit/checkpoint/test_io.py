@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,18 @@ import torch
 
 from seqkit.checkpoint import io as checkpoint_io
 from seqkit.checkpoint.io import (
+    WritingAbandonedError,
+    checkpoint_progress,
     copy_checkpoint,
     is_checkpoint,
     read_checkpoint,
+    remove_leftovers,
     require_writable,
     write_checkpoint,
 )
 from seqkit.checkpoint.state import CheckpointState
-from seqkit.errors import CheckpointError
+from seqkit.errors import CheckpointError, DamagedCheckpointError
+from seqkit.interop.open_checkpoint import open_checkpoint
 
 
 def _state() -> CheckpointState:
@@ -62,17 +69,56 @@ def test_missing_file_names_its_neighbours(tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
 
 
-def test_every_flipped_byte_of_a_weight_is_noticed(tmp_path: Path) -> None:
+def test_every_flipped_byte_of_a_file_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     write_checkpoint(path, _state())
     whole = path.read_bytes()
-    start = whole.index(torch.arange(6.0).numpy().tobytes())
-    for offset in range(0, 24, 5):
+    # All of what ends the archive, and the checksum; of the rest a sample.
+    for offset in [*range(0, len(whole) - 130, 61), *range(len(whole) - 130, len(whole))]:
         damaged = bytearray(whole)
-        damaged[start + offset] ^= 1
+        damaged[offset] ^= 1 << offset % 8
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match="is damaged"):
+        with pytest.raises(DamagedCheckpointError, match=r"damaged|truncated"):
             read_checkpoint(path)
+        with pytest.raises(DamagedCheckpointError):
+            open_checkpoint(path)
+
+
+def test_the_checksum_is_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    write_checkpoint(path, _state())
+    whole = path.read_bytes()
+    assert whole[-78:] == b"seqkit-sha256:" + hashlib.sha256(whole[:-78]).hexdigest().encode()
+    with zipfile.ZipFile(path) as archive:
+        assert archive.comment == whole[-78:]
+        assert archive.testzip() is None
+
+
+def test_a_file_without_checksum_is_checked_by_the_archives_own(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    content = {"format": "seqkit-checkpoint-1", "config": {}, "model": {"a": torch.arange(6.0)}}
+    torch.save(content, path)
+    assert read_checkpoint(path).model["a"].tolist() == [0, 1, 2, 3, 4, 5]
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[whole.index(torch.arange(6.0).numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedCheckpointError, match=r"the checksum of its record .* is wrong"):
+        read_checkpoint(path)
+
+
+def test_another_programs_file_is_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "fairseq.pt"
+    torch.save({"args": None, "cfg": {}, "model": {"a": torch.arange(6.0)}}, path)
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[whole.index(torch.arange(6.0).numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedCheckpointError, match="the checksum of its record"):
+        open_checkpoint(path)
+    path.write_bytes(whole[:-30])
+    with pytest.raises(DamagedCheckpointError, match="truncated or damaged"):
+        open_checkpoint(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
@@ -81,9 +127,10 @@ def test_truncated(tmp_path: Path, share: float) -> None:
     write_checkpoint(path, _state())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(CheckpointError, match=r"truncated|damaged"):
+    with pytest.raises(DamagedCheckpointError, match=r"truncated|damaged"):
         read_checkpoint(path)
-    assert not is_checkpoint(path)
+    with pytest.raises(DamagedCheckpointError, match=r"truncated|damaged"):
+        open_checkpoint(path)
 
 
 def test_other_formats(tmp_path: Path) -> None:
@@ -175,6 +222,33 @@ def test_copies_are_whole_and_replaceable(tmp_path: Path, monkeypatch: pytest.Mo
     copy_checkpoint(first, tmp_path / "copy.pt")
     assert (tmp_path / "copy.pt").read_bytes() == first.read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_abandoned_write_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    write_checkpoint(path, _state())
+    before = path.read_bytes()
+    asked = iter([False, False, True])
+    with pytest.raises(WritingAbandonedError):
+        write_checkpoint(path, _state(), abandoned=lambda: next(asked))
+    assert path.read_bytes() == before
+    assert [item.name for item in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_progress_is_read_without_the_tensors(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "c.pt", _state())
+    assert checkpoint_progress(tmp_path / "c.pt") == {"num_updates": 3, "best": 1.5}
+
+
+def test_leftovers_of_killed_processes(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", "pass"])
+    killed.wait()
+    names = [f".checkpoint_last.pt.{process}.tmp" for process in (killed.pid, os.getppid(), "x")]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    assert remove_leftovers(tmp_path) == []  # it may be another machine's
+    assert remove_leftovers(tmp_path, older_than=0.0) == [names[0]]
+    assert sorted(item.name for item in tmp_path.iterdir()) == sorted(names[1:])
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:

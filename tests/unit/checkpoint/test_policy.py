@@ -9,8 +9,10 @@ import pytest
 from seqkit.checkpoint.policy import (
     CheckpointPolicy,
     SaveEvent,
+    best_checkpoints,
     checkpoint_number,
     epoch_checkpoints,
+    saved_checkpoints,
     update_checkpoints,
 )
 from seqkit.config.sections import CheckpointConfig
@@ -112,6 +114,13 @@ def test_keep_best_checkpoints_when_maximizing() -> None:
     assert folder.names == {"checkpoint_best.pt", "checkpoint.best_bleu_30.0000.pt"}
 
 
+def test_worse_than_the_best_of_an_earlier_folder_is_not_kept() -> None:
+    folder = Folder(keep_best_checkpoints=2)
+    folder.best = 3.0  # of the checkpoint that training went on from
+    assert folder.save(1, 1, 4.0) == ["checkpoint1.pt", "checkpoint_last.pt"]
+    assert folder.save(2, 2, 2.5)[:2] == ["checkpoint2.pt", "checkpoint_best.pt"]
+
+
 def test_nan_is_never_best() -> None:
     folder = Folder(keep_best_checkpoints=1)
     assert folder.save(1, 1, math.nan) == ["checkpoint1.pt", "checkpoint_last.pt"]
@@ -126,5 +135,22 @@ def test_finding_files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in epoch_checkpoints(tmp_path)] == ["checkpoint10.pt", "checkpoint2.pt"]
     assert [path.name for path in update_checkpoints(tmp_path)] == ["checkpoint_1_5.pt"]
+    for name in ("loss_3.2501", "loss_12.0000", "bleu_-1.5002"):
+        (tmp_path / f"checkpoint.best_{name}.pt").write_bytes(b"")
+    assert {metric: [path.name for path in paths] for metric, paths in best_checkpoints(tmp_path).items()} == {
+        "bleu": ["checkpoint.best_bleu_-1.5002.pt"],
+        "loss": ["checkpoint.best_loss_12.0000.pt", "checkpoint.best_loss_3.2501.pt"],
+    }
+    (tmp_path / "checkpoint_last.pt").write_bytes(b"")
+    (tmp_path / "checkpoint_average.pt").write_bytes(b"")
+    assert sorted(path.name for path in saved_checkpoints(tmp_path)) == [
+        "checkpoint.best_bleu_-1.5002.pt",
+        "checkpoint.best_loss_12.0000.pt",
+        "checkpoint.best_loss_3.2501.pt",
+        "checkpoint10.pt",
+        "checkpoint2.pt",
+        "checkpoint_1_5.pt",
+        "checkpoint_best.pt",
+    ]
     assert checkpoint_number(Path("checkpoint10.pt")) == 10
     assert checkpoint_number(Path("checkpoint_3_250.pt")) == 250

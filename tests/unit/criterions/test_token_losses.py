@@ -102,6 +102,24 @@ def test_smoothing_differs_from_torch_by_where_the_mass_goes(model, sample):
     torch.testing.assert_close(output.logging["nll_loss"], plain.detach())
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"label_smoothing": 0.1}, {"report_accuracy": True}, {"ignore_prefix_size": 1}]
+)
+def test_logits_a_few_positions_at_a_time_change_nothing(model, sample, settings):
+    model.double()
+    results = []
+    for chunk_size in (0, 3):
+        model.zero_grad()
+        output = make("label_smoothed_cross_entropy", **settings, chunk_size=chunk_size)(model, sample)
+        output.loss.backward()
+        figures = {key: float(value) for key, value in output.logging.items()}
+        results.append((figures, [parameter.grad.clone() for parameter in model.parameters()]))
+    assert model.decoder.asked_for_features[-1] is True
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"label_smoothing": 0.1, "ignore_prefix_size": 2}])
 def test_projecting_in_the_loss_changes_nothing(model, sample, settings):
     """The path through features against the path through logits, which counting right words needs."""

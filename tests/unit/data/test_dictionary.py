@@ -155,6 +155,17 @@ def test_equality_and_digest() -> None:
     assert one.digest() == same.digest() != other.digest()
 
 
+def test_the_first_symbols_alone() -> None:
+    whole = Dictionary()
+    for word in ("a", "b", "c"):
+        whole.add_symbol(word, n=2)
+    part = whole.first(6)
+    assert (len(part), part.symbols[4:], part.count[4:]) == (6, ["a", "b"], [2, 2])
+    assert part.index("c") == part.unk()
+    part.add_symbol("d")
+    assert (len(whole), "d" in whole) == (7, False)
+
+
 def test_encode_line() -> None:
     dictionary = make({"the": 1, "cat": 1})
     seen: list[tuple[str, int]] = []

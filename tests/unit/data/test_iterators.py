@@ -311,13 +311,19 @@ class TestResume:
         resumed.load_state_dict(state)
         assert ids(resumed.next_epoch_itr()) == ids(stopped.next_epoch_itr())
 
-    def test_other_number_of_batches(self, caplog):
-        stopped = iterator(20)
-        stopped.next_epoch_itr().skip(5)
+    def test_other_number_of_batches_in_a_state_that_does_not_say_how_they_were_cut(self, caplog):
+        state = {"version": 2, "epoch": 1, "iterations_in_epoch": 5, "shuffle": True, "num_batches": 10}
         resumed = iterator(20, num_shards=2)
-        resumed.load_state_dict(stopped.state_dict())
+        resumed.load_state_dict(state)
         assert "had 10 batches when it was interrupted and has 5 now; going on at batch 2 instead of 5" in caplog.text
         assert resumed.next_epoch_itr().n == 2
+
+    def test_other_data(self, caplog):
+        stopped = iterator(20)
+        stopped.next_epoch_itr().skip(5)
+        resumed = iterator(40)
+        resumed.load_state_dict(stopped.state_dict())
+        assert "had 10 batches when it was interrupted and has 20 now; going on at batch 10" in caplog.text
 
     def test_position_beyond_the_end(self):
         state = {"version": 2, "epoch": 3, "iterations_in_epoch": 10, "shuffle": True}
@@ -327,6 +333,125 @@ class TestResume:
         first_format.load_state_dict({"epoch": 3, "iterations_in_epoch": 10})
         assert first_format.next_epoch_idx == 4
         assert first_format.iterations_in_epoch == 0
+
+
+class TestOtherRunsOfAnEpoch:
+    """Processes, sizes of batches and limits may change in mid-epoch: nothing is seen twice, nothing is left out."""
+
+    @staticmethod
+    def _runs(seed):
+        """Settings of successive runs of one epoch, with how many batches each does."""
+        rng = np.random.RandomState(seed)
+        common = {
+            "seed": int(rng.randint(9)),
+            "grouped_shuffling": bool(rng.randint(2)),
+            "drop_ragged_batch": bool(rng.randint(2)),
+            "update_epoch_batch_itr": bool(rng.randint(2)),
+        }
+        settings = {"max_tokens": 24, "num_shards": 1, "required_batch_size_multiple": 1}
+        for _ in range(rng.randint(2, 6)):
+            # Often only one thing changes, sometimes nothing does.
+            if rng.rand() < 0.5:
+                settings["num_shards"] = int(rng.randint(1, 5))
+            if rng.rand() < 0.4:
+                settings["max_tokens"] = int(rng.randint(12, 60))
+            if rng.rand() < 0.2:
+                settings["required_batch_size_multiple"] = int(rng.choice([1, 4]))
+            yield {**common, **settings}, int(rng.randint(1, 4))
+
+    @pytest.mark.parametrize("seed", range(60))
+    def test_every_sentence_once(self, seed):
+        sizes = np.random.RandomState(seed).randint(2, 13, size=90)
+        dataset = Lengths(sizes)
+        state, given, due, taken_over = None, [], None, False
+        for settings, count in self._runs(seed):
+            shards = [EpochBatchIterator(dataset, shard_id=n, **settings) for n in range(settings["num_shards"])]
+            if state is None:
+                for shard in shards:
+                    list(shard.next_epoch_itr())
+                # With grouped shuffling, an epoch that is not interrupted leaves out what fills no group.
+                due = np.concatenate(shards[0].frozen_batches).tolist()
+                batches = [shard.next_epoch_itr() for shard in shards]
+                if shards[0]._batches_epoch == 2:
+                    due = np.concatenate(shards[0].frozen_batches).tolist()
+            else:
+                for shard in shards:
+                    shard.load_state_dict(state)
+                if shards[0].next_epoch_idx == 3:
+                    break
+                batches = [shard.next_epoch_itr() for shard in shards]
+                taken_over |= shards[0]._seen is not None
+            assert len({(itr.n, itr.total) for itr in batches}) == 1
+            for itr in batches:
+                for _ in range(min(count, itr.total - itr.n)):
+                    given += ids([next(itr)])[0]
+            states = [shard.state_dict() for shard in shards]
+            assert all(other == states[0] for other in states)
+            state = states[0]
+            if state["epoch"] == 3:
+                break
+        else:
+            for shard in shards:
+                shard.load_state_dict(state)
+            if shards[0].next_epoch_idx == 2:
+                for shard in shards:
+                    given += [index for batch in ids(shard.next_epoch_itr()) for index in batch]
+        assert len(set(given)) == len(given)
+        assert set(given) <= set(due)
+        if taken_over or not settings["grouped_shuffling"]:
+            assert set(given) == set(due)
+
+    def test_other_number_of_processes_keeps_the_order(self):
+        whole = ids(iterator(40).next_epoch_itr())
+        stopped = [iterator(40, num_shards=4, shard_id=n) for n in range(4)]
+        for shard in stopped:
+            shard.next_epoch_itr().skip(2)
+        resumed = iterator(40)
+        resumed.load_state_dict(stopped[0].state_dict())
+        rest = resumed.next_epoch_itr()
+        assert (rest.n, rest.total) == (8, 20)
+        assert ids(rest) == whole[8:]
+        assert resumed.next_epoch_idx == 2
+
+    def test_larger_batches_are_filled(self):
+        stopped = iterator(40)
+        stopped.next_epoch_itr().skip(5)
+        resumed = iterator(40, max_sentences=6)
+        resumed.load_state_dict(stopped.state_dict())
+        assert [len(batch) for batch in ids(resumed.next_epoch_itr())] == [6, 6, 6, 6, 6]
+        assert [len(batch) for batch in ids(resumed.next_epoch_itr())].count(6) == 6  # of the next, whole epoch
+
+    def test_the_rest_can_be_resumed_too(self):
+        stopped = iterator(40)
+        stopped.next_epoch_itr().skip(5)
+        second = iterator(40, max_sentences=6)
+        second.load_state_dict(stopped.state_dict())
+        rest = second.next_epoch_itr()
+        next(rest)
+        state = second.state_dict()
+        after = ids(rest)
+        third = iterator(40, max_sentences=6)
+        third.load_state_dict(state)
+        assert third.state_dict() == state
+        assert ids(third.next_epoch_itr()) == after
+        assert "earlier" not in third.state_dict()
+
+    def test_everything_was_seen(self):
+        shards = [iterator(6, num_shards=2, shard_id=n, skip_remainder_batch=False) for n in range(2)]
+        state = {**shards[0].state_dict(), "iterations_in_epoch": 2}
+        resumed = iterator(6)
+        resumed.load_state_dict(state)
+        assert resumed.next_epoch_idx == 2
+        assert len(ids(resumed.next_epoch_itr())) == 3
+
+    def test_limits_that_bind_nothing_change_nothing(self):
+        stopped = iterator(20, max_tokens=1000)
+        whole = ids(iterator(20).next_epoch_itr())
+        stopped.next_epoch_itr().skip(4)
+        resumed = iterator(20, max_tokens=2000, max_positions=99)
+        resumed.load_state_dict(stopped.state_dict())
+        assert "earlier" not in resumed.state_dict()
+        assert ids(resumed.next_epoch_itr()) == whole[4:]
 
 
 class TestFailures:

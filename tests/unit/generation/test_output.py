@@ -141,3 +141,34 @@ def test_scores_are_shown_as_fairseq_shows_single_precision_numbers(score: float
     single = float(torch.tensor(score * math.log(2), dtype=torch.float32))
     shown = formatter().sentence(0, None, None, [Hypothesis(ids("a", TARGET), single, torch.tensor([score]))])
     assert text_lines(shown)[0].split("\t")[1] == str(float(torch.tensor(single) / math.log(2)))
+
+
+def test_constraints_refinements_and_stages_have_lines_of_their_own() -> None:
+    shown = formatter(print_step=True, retain_iter_history=True)
+    stages = [ids("a dog", TARGET), ids("dog", TARGET)]
+    result = shown.sentence(3, ids("ein hund", SOURCE), None, [hypothesis("dog", steps=1, history=stages)])
+    result.constraints = ["dog", "lit@@ tle"]
+    assert text_lines(result, with_time=True) == [
+        "S-3\tein hund",
+        "W-3\t0.000\tseconds",
+        "C-3\tdog",
+        "C-3\tlit@@ tle",
+        "H-3\t-1.5\tdog",
+        "D-3\t-1.5\tdog",
+        "P-3\t-1.0000 -2.0000",
+        "I-3\t1",
+        "E-3_0\ta dog",
+        "E-3_1\tdog",
+    ]
+    content = json.loads(json_line(result))
+    assert content["constraints"] == ["dog", "lit@@ tle"]
+    assert content["hypotheses"][0]["steps"] == 1
+    assert content["hypotheses"][0]["history"] == ["a dog", "dog"]
+
+
+def test_refinements_are_shown_only_when_asked_for() -> None:
+    result = formatter().sentence(3, ids("ein hund", SOURCE), None, [hypothesis("dog", steps=1)])
+    assert not [line for line in text_lines(result) if line.startswith("I-")]
+    content = json.loads(json_line(result))
+    assert list(content) == ["id", "source", "target", "hypotheses"]
+    assert list(content["hypotheses"][0]) == ["text", "tokens", "score", "token_scores", "alignment"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from seqkit.data.dictionary import Dictionary
 from seqkit.errors import SeqkitError
 from seqkit.generation.build import build_generator
 from seqkit.generation.hypothesis import Hypothesis
+from seqkit.models.base import LanguageModel, ModelOutput
 from seqkit.models.transformer import TransformerModel
 from tests.unit.generation.tiny import batch_of, log_probs_of, random_sources, search, tiny_dictionary, tiny_model
 
@@ -254,3 +257,94 @@ def test_another_symbol_may_end_the_output(model: TransformerModel) -> None:
     dictionary: Dictionary = DICTIONARY
     for hypothesis in search(model, SOURCES, dictionary, beam=2, max_len_b=6, eos_token="w0")[0]:
         assert hypothesis.tokens[-1] == dictionary.index("w0")
+
+
+def test_a_function_says_which_tokens_may_come(model: TransformerModel) -> None:
+    asked: list[tuple[int, list[int]]] = []
+
+    def allowed(number: int, tokens: torch.Tensor) -> list[int]:
+        asked.append((number, tokens.tolist()))
+        return [4, EOS] if number == 8 else [5, 6, EOS]
+
+    found = search(model, SOURCES, DICTIONARY, ids=[8, 3], beam=3, max_len_b=5, allowed_tokens=allowed)
+    assert {token for hypothesis in found[0] for token in hypothesis.tokens.tolist()} == {4, EOS}
+    assert {token for hypothesis in found[1] for token in hypothesis.tokens.tolist()} <= {5, 6, EOS}
+    assert asked[0] == (8, [EOS])
+    assert all(EOS not in tokens[1:] for _, tokens in asked)
+    expected = log_probs_of(model, SOURCES[0], found[0][0].tokens.tolist(), DICTIONARY)
+    torch.testing.assert_close(found[0][0].positional_scores, expected, atol=1e-5, rtol=0)
+
+
+def test_a_sentence_for_which_nothing_is_allowed_has_no_output(model: TransformerModel) -> None:
+    found = search(
+        model, SOURCES, DICTIONARY, beam=2, max_len_b=5, allowed_tokens=lambda number, tokens: [] if number else [4, 2]
+    )
+    assert found[1] == []
+    assert found[0]
+
+
+def test_attention_of_a_pass_over_whole_outputs_takes_the_place_of_the_searchs(model: TransformerModel) -> None:
+    class Aligning(TransformerModel):
+        full_context_alignment = True
+
+        def forward(self, *arguments: Any, **options: Any) -> ModelOutput:
+            assert options["need_attention"]
+            output = super().forward(*arguments, **options)
+            assert output.attention is not None
+            output.attention = torch.arange(output.attention.size(1)).view(1, -1, 1).expand_as(output.attention).float()
+            return output
+
+    aligning = Aligning(model.encoder, model.decoder).eval()
+    found = search(aligning, SOURCES, DICTIONARY, beam=2, max_len_b=6, print_alignment="hard")
+    plain = search(model, SOURCES, DICTIONARY, beam=2, max_len_b=6)
+    for ours, theirs in zip(found, plain, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.tokens.tolist() == other.tokens.tolist()
+            assert one.attention is not None
+            assert one.attention[:, 0].tolist() == list(range(one.tokens.numel()))
+
+
+class LanguageModelOfTheDecoder(LanguageModel):
+    """A decoder that attends to a source of zeros."""
+
+    @classmethod
+    def build(cls, config: Any, task: Any) -> LanguageModelOfTheDecoder:
+        raise AssertionError("not built from a config")
+
+
+def test_a_language_model_is_fused() -> None:
+    translation, other = tiny_model(DICTIONARY), tiny_model(DICTIONARY, seed=4, no_cross_attention=True)
+    language_model = LanguageModelOfTheDecoder(other.decoder).eval()
+    found = search(
+        translation,
+        SOURCES,
+        DICTIONARY,
+        beam=2,
+        max_len_b=5,
+        lm_path="given",
+        lm_weight=0.7,
+        language_model=language_model,
+    )
+    for source, hypotheses in zip(SOURCES, found, strict=True):
+        for hypothesis in hypotheses:
+            tokens = hypothesis.tokens.tolist()
+            with torch.no_grad():
+                logits = language_model(torch.tensor([[EOS, *tokens[:-1]]])).logits[0]
+            own = logits.log_softmax(dim=-1).gather(1, hypothesis.tokens[:, None])[:, 0]
+            expected = log_probs_of(translation, source, tokens, DICTIONARY) + 0.7 * own
+            torch.testing.assert_close(hypothesis.positional_scores, expected, atol=1e-5, rtol=0)
+
+
+def test_memory_does_not_grow_from_batch_to_batch(model: TransformerModel) -> None:
+    generator = build_generator([model], DICTIONARY, GenerationConfig(beam=4, max_len_b=9, print_alignment="hard"))
+
+    def held() -> int:
+        gc.collect()
+        return sum(item.numel() for item in gc.get_objects() if issubclass(type(item), torch.Tensor))
+
+    batches = [batch_of(random_sources(16, DICTIONARY, seed=seed), DICTIONARY) for seed in range(12)]
+    generator.generate(batches[0])
+    before = held()
+    for batch in batches:
+        generator.generate(batch)
+    assert held() <= before

@@ -13,8 +13,10 @@ from seqkit.config.sections import GenerationConfig
 from seqkit.data.collate import collate_tokens
 from seqkit.data.dictionary import Dictionary
 from seqkit.generation.build import build_generator
+from seqkit.generation.constraints import pack_constraints
 from seqkit.generation.hypothesis import Hypothesis
-from seqkit.models.base import Model
+from seqkit.generation.step_processors import AllowedTokensFunction
+from seqkit.models.base import LanguageModel, Model
 from seqkit.models.transformer import TransformerConfig, TransformerModel
 
 
@@ -79,12 +81,34 @@ def search(
     dictionary: Dictionary,
     *,
     prefix_tokens: Tensor | None = None,
+    ids: Sequence[int] | None = None,
+    constrained: Sequence[Sequence[Sequence[int]]] | None = None,
+    seed: int = 1,
+    language_model: LanguageModel | None = None,
+    allowed_tokens: AllowedTokensFunction | None = None,
     **options: Any,
 ) -> list[list[Hypothesis]]:
-    """Decode with generation options."""
+    """Decode with generation options.
+
+    Args:
+        ids: numbers of the sentences; 0, 1, … by default.
+        constrained: what each sentence's output must contain.
+    """
     models = [models] if isinstance(models, Model) else models
-    generator = build_generator(models, dictionary, GenerationConfig(**options))
-    return generator.generate(batch_of(sources, dictionary), prefix_tokens=prefix_tokens)
+    generator = build_generator(
+        models,
+        dictionary,
+        GenerationConfig(**options),
+        seed=seed,
+        language_model=language_model,
+        allowed_tokens=allowed_tokens,
+    )
+    sample = batch_of(sources, dictionary)
+    if ids is not None:
+        sample["id"] = torch.tensor(ids)
+    if constrained is not None:
+        sample["constraints"] = collate_tokens([pack_constraints(own) for own in constrained], 0)
+    return generator.generate(sample, prefix_tokens=prefix_tokens)
 
 
 def log_probs_of(model: Model, source: Sequence[int], target: Sequence[int], dictionary: Dictionary) -> Tensor:

@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import math
+import re
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from seqkit.errors import ConfigError, UserError
 from seqkit.metrics.aggregator import Aggregator
 from seqkit.metrics.meters import AverageMeter, StopwatchMeter, TimeMeter
 from seqkit.metrics.progress import JsonReporter, TqdmReporter, format_figure, make_progress
+from seqkit.metrics.run_clock import RunClock
 from seqkit.metrics.tensorboard import TensorBoardLog
 
 
@@ -147,6 +149,59 @@ def test_bar_only_on_a_terminal(monkeypatch, caplog, tmp_path):
     assert "3/5" in terminal.getvalue()
     assert caplog.messages == ["epoch 001 | loss 6.5"]
     assert file.read_text().splitlines()[-1] == "epoch 001 | loss 6.5"
+
+
+FIGURES_OF_TRAINING = {
+    "loss": 6.5,
+    "nll_loss": 6.2,
+    "ppl": 1234.5678,
+    "wps": 12345.6,
+    "ups": 2.0,
+    "wpb": 320.0,
+    "num_updates": 500,
+    "lr": 0.00044721,
+    "gnorm": 1.2345,
+    "clip": None,
+    "wall": 77,
+}
+
+
+def bar_of(monkeypatch, figures, run=None, columns=100):
+    """The last line that a bar draws on a terminal of so many columns."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = make_progress(range(1000), epoch=12, log_interval=1, run=run)
+    for item in progress:
+        if item == 499:
+            progress._bar.ncols, progress._bar.dynamic_ncols = columns, None
+            progress.log(figures, tag="train_inner", step=500)
+            progress._bar.refresh()
+            drawn = terminal.getvalue().split("\r")[-1]
+            break
+    progress.close()
+    return drawn
+
+
+def test_bar_shows_the_few_figures_that_a_line_has_room_for(monkeypatch):
+    run = RunClock(max_seconds=2 * 86400 + 3600 * 5 + 60)
+    drawn = bar_of(monkeypatch, FIGURES_OF_TRAINING, run)
+    assert drawn.startswith("epoch 012 |")
+    figures = "loss 6.500 ppl 1235 12.3k w/s lr 0.00045 gnorm 1.23"
+    assert re.search(rf"\| \d+/1000 {figures} left \S+ / 2d05h$", drawn)
+    assert len(drawn) <= 100
+    assert "wall" not in drawn
+
+
+def test_bar_without_what_is_not_known(monkeypatch):
+    drawn = bar_of(monkeypatch, {"loss": torch.tensor(2.0), "wer": 7.0}, RunClock())
+    assert re.search(r"\| \d+/1000 loss 2.000 left \S+$", drawn)
+    hour = bar_of(monkeypatch, {"wps": 900.0}, RunClock(max_seconds=3600))
+    assert " 900 w/s left " in hour
+    assert hour.endswith((" / 1:00:00", " / 59:59"))
+
+
+def test_bar_keeps_within_a_narrow_terminal(monkeypatch):
+    assert len(bar_of(monkeypatch, FIGURES_OF_TRAINING, RunClock(max_seconds=100), columns=60)) <= 60
 
 
 def test_wrong_format_is_told():

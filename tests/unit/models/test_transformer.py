@@ -200,6 +200,34 @@ def test_shared_embeddings_are_one_parameter() -> None:
     assert model.decoder.output_projection.weight is not model.decoder.embed_tokens.weight
 
 
+ADAPTIVE = {"adaptive_softmax_cutoff": "8,16", "adaptive_input": True}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"adaptive_softmax_cutoff": "8,16"},
+        ADAPTIVE,
+        {**ADAPTIVE, "tie_adaptive_weights": True, "tie_adaptive_proj": True},
+        {"adaptive_softmax_cutoff": "8", "share_all_embeddings": True},
+    ],
+)
+def test_an_adaptive_softmax_takes_the_place_of_logits(options: dict[str, Any]) -> None:
+    model = make(**options).eval()
+    source, target = batch()
+    features = model(source, None, target).logits
+    assert features.shape == (2, 5, 16)
+    probs = model.normalized_probs(features, log_probs=False)
+    torch.testing.assert_close(probs.sum(-1), torch.ones(2, 5))
+    model.target_log_probs(features, target).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    cache = model.decoder.new_cache(2, 5)
+    encoder_out = model.encoder(source)
+    steps = [model.decoder(target[:, place : place + 1], encoder_out, cache=cache).logits for place in range(5)]
+    real = target.ne(PAD)
+    torch.testing.assert_close(torch.cat(steps, 1)[real], features[real], rtol=1e-5, atol=1e-5)
+
+
 @torch.no_grad()
 def test_attention_of_a_chosen_layer_and_heads() -> None:
     model = make().eval()
@@ -227,15 +255,32 @@ def test_features_are_what_is_projected() -> None:
 
 @pytest.mark.parametrize("option", ["checkpoint_activations", "offload_activations"])
 def test_saving_memory_changes_no_gradient(option: str) -> None:
+    """Bit for bit: what is computed again has the dropout masks of the first time."""
     source, target = batch()
+    dropouts = {"dropout": 0.3, "attention_dropout": 0.2, "activation_dropout": 0.1, "encoder_layerdrop": 0.3}
     gradients = []
     for setting in (False, True):
-        model = make(dropout=0.3, **{option: setting})
+        model = make(encoder_layers=3, **dropouts, **{option: setting})
         torch.manual_seed(7)
         model(source, None, target).logits.logsumexp(-1).sum().backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    layers = {name for name, gradient in gradients[0].items() if gradient is not None and "layers.0." in name}
+    assert any(name.startswith("decoder.") for name in layers)
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+        again = gradients[1][name]
+        assert (gradient is None and again is None) or torch.equal(gradient, again), name
+
+
+def test_layers_run_again_in_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = batch()
+    for option, calls in (("dropout", 1), ("checkpoint_activations", 2), ("offload_activations", 2)):
+        model = make(**{option: 0.1 if option == "dropout" else True})
+        seen: list[str] = []
+        for stack in (model.encoder, model.decoder):
+            for layer in stack.layers:
+                layer.register_forward_pre_hook(lambda module, args: seen.append(type(module).__name__))
+        model(source, None, target).logits.sum().backward()
+        assert len(seen) == calls * (len(model.encoder.layers) + len(model.decoder.layers)), option
 
 
 def test_dropouts_act_in_training_alone() -> None:
@@ -346,6 +391,10 @@ def test_pretrained_vectors_are_taken(tmp_path: Path) -> None:
         ({"encoder_layers_to_keep": "0,2"}, "encoder_layers_to_keep='0,2' is not a rising list of layers between 0"),
         ({"decoder_layers_to_keep": "first"}, "decoder_layers_to_keep='first'"),
         ({"cross_self_attention": True, "encoder_embed_dim": 8}, "needs encoder and decoder of one width"),
+        ({"adaptive_input": True}, r"takes its cutoffs from model\.adaptive_softmax_cutoff, which is not given"),
+        ({**ADAPTIVE, "share_all_embeddings": True}, "adaptive_input=true has no table to share"),
+        ({"adaptive_softmax_cutoff": "8,200"}, "adaptive_softmax_cutoff='8,200' does not cut the vocabulary"),
+        ({"tie_adaptive_weights": True}, r"tie_adaptive_weights=true needs model\.adaptive_input=true"),
         ({"activation_fn": "rely"}, "unknown activation function 'rely'; did you mean 'relu'"),
     ],
 )

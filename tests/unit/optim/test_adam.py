@@ -70,5 +70,40 @@ def test_wrong_betas(betas):
 
 
 def test_what_cannot_be_had_is_refused():
-    with pytest.raises(ConfigError, match="fp16_adam_stats"):
-        build_config(AdamConfig, {"fp16_adam_stats": True}, where="optimizer")
+    with pytest.raises(ConfigError, match=r"optimizer\.tpu"):
+        build_config(AdamConfig, {"tpu": True}, where="optimizer")
+
+
+def test_means_in_float16_are_scaled():
+    exact, rounded = parameters(), parameters()
+    tiny = [parameters() for _ in range(2)]
+    expected = run(Adam(exact, lr=0.01), exact, 10)
+    optimizer = Adam(rounded, lr=0.01, fp16_stats=True)
+    found = run(optimizer, rounded, 10)
+    for value, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, right, rtol=0, atol=2e-4)
+    state = optimizer.state[rounded[0]]
+    assert state["exp_avg"].dtype == state["exp_avg_sq"].dtype == torch.float16
+    assert set(state) == {"step", "exp_avg", "exp_avg_scale", "exp_avg_sq", "exp_avg_sq_scale"}
+    # Gradients far below float16's range, and a wide one within a parameter.
+    for params, stats in zip(tiny, (False, True), strict=True):
+        adam = Adam(params, lr=0.01, fp16_stats=stats)
+        for param in params:
+            param.grad = torch.full_like(param, 1e-7)
+            param.grad.view(-1)[0] = 1.0
+        adam.step()
+        assert (params[0].detach() - parameters()[0]).abs().max() < 0.0101
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, True), (True, False), (False, True)])
+def test_means_in_float16_are_carried_over(before, after):
+    params = parameters()
+    optimizer = Adam(params, lr=0.01, fp16_stats=before)
+    run(optimizer, params, 3)
+    others = [torch.nn.Parameter(param.detach().clone()) for param in params]
+    other = Adam(others, lr=0.01, fp16_stats=after)
+    other.load_state_dict(optimizer.state_dict())
+    assert other.state[others[0]]["exp_avg"].dtype == (torch.float16 if after else torch.float32)
+    tolerance = {"rtol": 0, "atol": 0} if before and after else {"rtol": 0, "atol": 1e-4}
+    for one, two in zip(run(optimizer, params, 2, first=3), run(other, others, 2, first=3), strict=True):
+        torch.testing.assert_close(one, two, **tolerance)

@@ -1,6 +1,8 @@
 """What holds for every optimizer."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,11 +10,14 @@ from torch import nn
 
 from seqkit.config.validate import build_config
 from seqkit.errors import ConfigError
-from seqkit.optim.base import build_optimizer, get_lr, set_lr
+from seqkit.optim.base import build_optimizer, get_lr, parameter_names, set_lr
 from seqkit.registry import registry
 from tests.unit.optim.helpers import give_gradients, parameters, run
 
-NAMES = ["adadelta", "adafactor", "adagrad", "adam", "adamax", "nag", "sgd"]
+NAMES = [
+    *("adadelta", "adafactor", "adagrad", "adam", "adamax", "nag", "sgd"),
+    *("adamw", "cpu_adam", "lamb", "lion", "muon"),
+]
 
 
 def make(name, params, **settings):
@@ -138,3 +143,33 @@ def test_groups_have_their_own_rates():
 def test_without_learning_rate(name):
     with pytest.raises(ConfigError, match=r"optimization\.lr is empty"):
         make(name, parameters(), lr=[])
+
+
+def test_making_one_does_not_bring_the_compiler_along():
+    code = (
+        "import sys, torch; from seqkit.optim.adam import Adam; p = torch.nn.Parameter(torch.zeros(2)); o = Adam([p]); "
+        "p.grad = torch.ones(2); o.step(); o.zero_grad(); o.load_state_dict(o.state_dict()); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_named_parameters_keep_their_names():
+    named = list(zip("abc", parameters(), strict=True))
+    optimizer = make("adam", named)
+    assert parameter_names(optimizer) == ["a", "b", "c"]
+    assert parameter_names(make("adam", parameters())) == []
+    muon = make("muon", named)
+    assert parameter_names(muon) == ["a", "c", "b"]
+    assert [group["param_names"] for group in muon.state_dict()["param_groups"]] == [["a", "c"], ["b"]]
+
+
+def test_options_that_a_saved_group_lacks_have_their_defaults():
+    params = parameters()
+    optimizer = make("lamb", params)
+    run(optimizer, params, 1)
+    state = optimizer.state_dict()
+    del state["param_groups"][0]["always_adapt"]  # as fairseq writes it
+    other = make("lamb", parameters())
+    other.load_state_dict(state)
+    run(other, other.param_groups[0]["params"], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,6 +187,15 @@ class TestEMA:
         assert ema.weights(full_precision=True)["weight"].item() == pytest.approx(1.001)
         assert ema.weights()["weight"].dtype == torch.bfloat16
 
+    def test_seed(self) -> None:
+        ema = ExponentialMovingAverage(self._model(), EMAConfig(store_ema=True))
+        seed = self._model()
+        nn.init.constant_(seed.get_parameter("one.weight"), 4.0)
+        ema.seed(seed.state_dict(), "seed.pt")
+        assert ema.weights()["tied.weight"].item() == 4.0
+        with pytest.raises(CheckpointError, match=r"ema_seed_model=s\.pt lacks 3 of the model's parameters \(one\.wei"):
+            ema.seed({}, "s.pt")
+
     def test_wrong_shape(self) -> None:
         ema = ExponentialMovingAverage(self._model(), EMAConfig(store_ema=True))
         with pytest.raises(CheckpointError, match=r"averaged weight one\.weight is \[2, 2\]"):
@@ -219,7 +229,7 @@ class TestDevice:
 
 
 class TestStopRequest:
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
     def test_first_signal_is_a_request(self, number: signal.Signals, code: int) -> None:
         former = signal.getsignal(number)
         with StopRequest() as stop:
@@ -236,6 +246,40 @@ class TestStopRequest:
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
         assert stop
+
+    def test_a_launcher_may_pass_on_what_came_already(self) -> None:
+        with StopRequest(repeats_within=60.0) as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.signal == signal.SIGINT
+
+    def test_a_late_repetition_leaves_at_once(self) -> None:
+        with StopRequest(repeats_within=0.01) as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        assert stop
+
+    def test_one_process_tells_all(self) -> None:
+        told, silent = StopRequest(), StopRequest()
+        told.request(signal.SIGUSR1)
+        numbers: list[int] = []
+        assert told.share(lambda number: numbers.append(number) or number)
+        assert numbers == [signal.SIGUSR1]
+        assert silent.share(lambda number: max(number, *numbers))
+        assert silent.exit_code == 138
+        assert not StopRequest().share(lambda number: number)
+
+    def test_workers_leave_stopping_to_their_parent(self) -> None:
+        with StopRequest() as stop:
+            child = os.fork()
+            if child == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                os._exit(int(bool(stop)))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert not stop
 
     def test_handlers_come_back(self) -> None:
         before = [signal.getsignal(number) for number in StopRequest.SIGNALS]
@@ -275,6 +319,16 @@ class TestWeights:
         state = {"state": {}, "param_groups": [{"params": [0], "param_names": ["a"]}]}
         with pytest.raises(CheckpointError, match=r"for other parameters \(a, b\); set checkpoint\.reset_optimizer=tr"):
             reorder_optimizer_state(state, ["b"], "c.pt")
+
+    def test_optimizer_state_of_several_groups(self) -> None:
+        groups = [{"params": [0], "param_names": ["b"], "lr": 1}, {"params": [1, 2], "param_names": ["a", "c"]}]
+        state = {"state": {0: "of b", 1: "of a", 2: "of c"}, "param_groups": groups}
+        assert reorder_optimizer_state(state, ["b", "c", "a"], "c.pt") == {
+            "state": {0: "of b", 1: "of c", 2: "of a"},
+            "param_groups": [{"params": [0], "lr": 1}, {"params": [1, 2]}],
+        }
+        with pytest.raises(CheckpointError, match=r"groups of parameters .* are other ones \(a is not in the same\)"):
+            reorder_optimizer_state(state, ["a", "b", "c"], "c.pt")
 
     def test_nameless_optimizer_state_is_left_alone(self) -> None:
         state = {"state": {0: {"step": 1}}, "param_groups": [{"params": [0], "lr": 1.0}]}

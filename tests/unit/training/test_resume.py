@@ -22,6 +22,22 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "amp": {"common": {"amp": True}},
     "ema": {"ema": {"store_ema": True, "ema_decay": 0.9, "ema_update_freq": 2}},
     "sgd": {"optimizer": {"_name": "sgd", "momentum": 0.9}, "optimization": {"lr": [0.001]}},
+    "muon": {"optimizer": {"_name": "muon"}, "ema": {"store_ema": True}, "common": {"bf16": True}},
+    "composite": {
+        "optimizer": {
+            "_name": "composite",
+            "groups": {
+                "default": {"optimizer": "adam", "lr_scheduler": {"_name": "inverse_sqrt", "warmup_updates": 3}},
+                "hidden": {
+                    "parameters": ["hidden.*"],
+                    "lr_float": 0.01,
+                    "optimizer": {"_name": "nag", "momentum": 0.9},
+                    "lr_scheduler": {"_name": "fixed"},
+                },
+            },
+        },
+        "lr_scheduler": {"_name": "pass_through"},
+    },
     "plateau": {"lr_scheduler": {"_name": "reduce_lr_on_plateau", "lr_threshold": 0.5}},
     "cut_anew": {"dataset": {"update_epoch_batch_itr": True}},
 }

@@ -177,7 +177,9 @@ def toy_config(folder: Path, **sections: dict[str, Any]) -> RootConfig:
         "lr_scheduler": {"_name": "inverse_sqrt", "warmup_updates": 4},
     }
     for section, values in sections.items():
-        base[section] = base.get(section, {}) | values
+        before = base.get(section, {})
+        another = values.get("_name", before.get("_name")) != before.get("_name")
+        base[section] = values if another else before | values
     return root_from_dict(base)
 
 

@@ -117,3 +117,20 @@ def test_a_flat_namespace_of_an_old_checkpoint() -> None:
 
 def test_the_oldest_checkpoints_name_no_task() -> None:
     assert config_from_args({"arch": "toy_model", "source_lang": "de"})["task"]["_name"] == "translation"
+
+
+@pytest.mark.parametrize(
+    ("old", "tied", "no_norm"),
+    [
+        ({"no_tie_adaptive_proj": False}, True, True),
+        ({"no_tie_adaptive_proj": True}, False, True),
+        ({"decoder_final_norm": True}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_old_language_models_say_otherwise_what_is_tied_and_normed(
+    old: dict[str, Any], tied: bool, no_norm: bool
+) -> None:
+    config = config_from_args({"arch": "transformer_lm_wiki103", "task": "language_modeling", **old})["model"]
+    assert config["_name"] == "transformer_lm"
+    assert (config.get("tie_adaptive_proj", False), config.get("no_decoder_final_norm", False)) == (tied, no_norm)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from seqkit.config.compose import compose
 from seqkit.config.root import merge_given, root_from_dict
 from seqkit.errors import ConfigError
-from seqkit.interop.fairseq.flags import COMMANDS, to_root_config, translate
+from seqkit.interop.fairseq.flags import COMMANDS, is_command, is_override, to_overrides, to_root_config, translate
 from tests.unit.config.fakes import PLAIN_DICT
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -152,3 +153,90 @@ def test_every_command_takes_the_common_flags(command: str) -> None:
     given = translate(command, ["--cpu", "--num-workers", "0"])
     assert given["common"] == {"cpu": True}
     assert given["dataset"] == {"num_workers": "0"}
+
+
+def test_a_switch_that_is_on_by_default_takes_a_number() -> None:
+    argv = ["--task", "language_modeling", "--arch", "lightconv_lm", "--optimizer", "adam", "data-bin"]
+    flags = [
+        "--decoder-glu",
+        "0",
+        "--weight-softmax",
+        "1",
+        "--decoder-kernel-size-list",
+        "3,7",
+        "--decoder-layers",
+        "2",
+    ]
+    config = to_root_config("train", [*argv, *flags])
+    model = vars(config.model)
+    assert (model["decoder_glu"], model["weight_softmax"], model["decoder_kernel_size_list"]) == (False, True, [3, 7])
+
+
+def test_a_model_knows_its_criterion_by_fairseq_s_own_flag() -> None:
+    argv = ["--task", "language_modeling", "--arch", "lstm_lm", "--optimizer", "adam", "data-bin"]
+    assert vars(to_root_config("train", argv).model)["criterion"] == "cross_entropy"
+    given = [*argv, "--criterion", "adaptive_loss"]
+    assert vars(to_root_config("train", given).model)["criterion"] == "adaptive_loss"
+
+
+def test_overrides_give_what_the_flags_say() -> None:
+    argv = [*TOY, "data bin", "--lr", "5e-4,1e-4", "--toy-betas", "(0.9, 0.98)", "--fp16", "--save-dir", "${x}'\"y"]
+    overrides = to_overrides("train", argv)
+    assert overrides[:3] == ["task=toy_task", "model=toy_model", "criterion=toy_criterion"]
+    config = compose(None, overrides)
+    assert config.task.data == "data bin"  # type: ignore[union-attr]
+    assert config.optimization.lr == [5e-4, 1e-4]
+    assert config.optimizer.toy_betas == [0.9, 0.98]  # type: ignore[union-attr]
+    assert config.common.fp16 is True
+    assert config.checkpoint.save_dir == "${x}'\"y"
+    assert config.given["optimization"] == {"lr": [5e-4, 1e-4]}
+
+
+def test_overrides_may_stand_among_flags() -> None:
+    argv = [*TOY, "--fp16", "dataset.max_tokens=7", "--bpe", "toy_bpe", "--toy-codes", "task.data=x", "+common.seed=2"]
+    overrides = to_overrides("train", argv)
+    assert overrides[-3:] == ["dataset.max_tokens=7", "task.data=x", "+common.seed=2"]
+    assert "bpe.toy_codes='built-in'" in overrides
+    with pytest.raises(ConfigError, match=r"dataset\.max_tokens='common\.seed=2' is not a whole number"):
+        compose(None, to_overrides("train", [*TOY, "x", "--max-tokens", "common.seed=2"]))
+
+
+def test_what_a_config_file_chooses_is_not_chosen_again() -> None:
+    chosen = {"task": "toy_task", "model": "toy_model", "optimizer": "toy_optimizer", "criterion": "toy_criterion"}
+    argv = ["--lr-scheduler", "toy_schedule", "--scoring", "toy_score", "--width", "5", "data"]
+    assert to_overrides("train", argv, chosen=chosen) == [
+        "lr_scheduler=toy_schedule",
+        "scoring=toy_score",
+        "model.width='5'",
+        "task.data='data'",
+    ]
+
+
+def test_flags_of_the_command_itself_are_near_matches_too() -> None:
+    with pytest.raises(ConfigError, match=r"unknown flag --print-confg; did you mean '--print-config'"):
+        to_overrides("train", [*TOY, "--print-confg"], own_flags=["--print-config"])
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("dataset.max_tokens=1", True),
+        ("++task.data=x", True),
+        ("model=transformer", True),
+        ("hydra.run.dir=x", True),
+        ("hydra/launcher=basic", True),
+        ("~dataset.batch_size", True),
+        ("data-bin", False),
+        ("data=bin", False),
+        ("/a/model=x", False),
+        ("dataset", False),
+    ],
+)
+def test_what_an_override_is(word: str, expected: bool) -> None:
+    assert is_override(word) is expected
+
+
+def test_names_of_commands() -> None:
+    assert is_command("eval-lm")
+    assert is_command("eval_lm")
+    assert not is_command("score")

@@ -38,3 +38,18 @@ def test_a_tied_output_projection_is_filled_in() -> None:
     config = {"model": {"share_decoder_input_output_embed": True}}
     upgraded = upgrade_state_dict({"decoder.embed_tokens.weight": embedding}, config)
     assert upgraded["decoder.output_projection.weight"] is embedding
+
+
+def test_a_recurrent_model_uses_its_embedding_itself() -> None:
+    config = {"model": {"_name": "lstm_lm", "share_decoder_input_output_embed": True}}
+    assert list(upgrade_state_dict({"decoder.embed_tokens.weight": torch.ones(4, 2)}, config)) == [
+        "decoder.embed_tokens.weight"
+    ]
+
+
+def test_biases_that_dynamic_convolutions_never_set_are_left_out() -> None:
+    state = {
+        "decoder.layers.0.conv.conv_bias": torch.ones(1),
+        "decoder.layers.0.conv.weight_linear.weight": torch.ones(1),
+    }
+    assert list(upgrade_state_dict(state, {})) == ["decoder.layers.0.conv.weight_linear.weight"]

@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import torch
 
-from seqkit.interop.fairseq.training_state import convert_metrics, name_parameters
+from seqkit.interop.fairseq.training_state import (
+    convert_average,
+    convert_metrics,
+    convert_optimizer,
+    name_parameters,
+)
 from seqkit.metrics.aggregator import Aggregator
+from seqkit.optim.adam import Adam
 
 
 def test_averages_go_on() -> None:
@@ -34,12 +40,94 @@ def test_parameters_are_named_in_the_order_of_the_model() -> None:
         "norm.running_mean": torch.zeros(4),
         "output.weight": tied,
     }
-    named = name_parameters(_optimizer([(3, 2), (4,)]), model)
+    named, _ = convert_optimizer(_optimizer([(3, 2), (4,)]), model, {})
     assert named["param_groups"][0]["param_names"] == ["embed.weight", "layer.bias"]
 
 
 def test_state_that_does_not_match_stays_without_names() -> None:
-    model = {"a": torch.zeros(2), "b": torch.zeros(3)}
+    weights = {"a": torch.zeros(2), "b": torch.zeros(3)}
     for shapes in ([(5,)], [(3,), (2,)]):
         optimizer = _optimizer(shapes)
-        assert name_parameters(optimizer, model) == optimizer
+        assert name_parameters(optimizer, weights) == optimizer
+
+
+def _weights() -> dict[str, torch.Tensor]:
+    tied = torch.zeros(3, 2)
+    return {"embed.weight": tied, "norm.version": torch.ones(1), "layer.bias": torch.zeros(4), "out.weight": tied}
+
+
+def test_a_vector_of_all_parameters_is_cut_into_them() -> None:
+    """fairseq's fp16 training keeps the float32 copies of all parameters, and their state, in one vector."""
+    vector = torch.arange(15.0)
+    flat = {
+        "state": {0: {"step": 7, "exp_avg": vector, "exp_avg_sq": vector + 100}},
+        "param_groups": [{"lr": 0.1, "params": [0]}],
+        "loss_scale": 16,
+    }
+    criterion = {"scale": torch.zeros(5)}
+    optimizer, extra = convert_optimizer(flat, _weights(), criterion)
+    assert extra == {"loss_scaler": {"loss_scale": 16.0}}
+    assert optimizer["param_groups"] == [
+        {"lr": 0.1, "params": [0, 1, 2], "param_names": ["embed.weight", "layer.bias", "criterion.scale"]}
+    ]
+    assert [state["step"] for state in optimizer["state"].values()] == [7, 7, 7]
+    assert torch.equal(optimizer["state"][0]["exp_avg"], torch.arange(6.0).view(3, 2))
+    assert torch.equal(optimizer["state"][1]["exp_avg_sq"], torch.arange(106.0, 110.0))
+    assert torch.equal(optimizer["state"][2]["exp_avg"], torch.arange(10.0, 15.0))
+
+
+def test_a_vector_of_other_parameters_stays() -> None:
+    flat = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"params": [0]}]}
+    optimizer, extra = convert_optimizer(flat, _weights(), {})
+    assert extra == {}
+    assert optimizer["param_groups"] == [{"params": [0]}]
+
+
+def test_the_cut_state_goes_on_in_an_optimizer() -> None:
+    model = torch.nn.Linear(3, 2)
+    vector = torch.nn.Parameter(torch.cat([param.detach().flatten() for param in model.parameters()]))
+    flat_adam = Adam([vector], lr=0.1)
+    vector.grad = torch.arange(8.0)
+    flat_adam.step()
+    recorded = {**flat_adam.state_dict(), "loss_scale": 4.0}
+    optimizer, _ = convert_optimizer(recorded, dict(model.state_dict()), {})
+    adam = Adam(model.named_parameters(), lr=0.1)
+    with torch.no_grad():
+        torch.nn.utils.vector_to_parameters(vector.detach(), model.parameters())
+    adam.load_state_dict(optimizer)
+    vector.grad = torch.arange(8.0) - 3
+    model.weight.grad, model.bias.grad = vector.grad[:6].view(2, 3), vector.grad[6:]
+    flat_adam.step()
+    adam.step()
+    assert torch.equal(torch.cat([param.detach().flatten() for param in model.parameters()]), vector.detach())
+
+
+def test_a_composite_optimizers_states_become_groups() -> None:
+    part = {"state": {0: {"step": 1, "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "params": [0, 1]}]}
+    other = {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.2, "params": [0]}]}
+    optimizer, extra = convert_optimizer({"default": part, "decoder": other, "loss_scale": 2.0}, {}, {})
+    assert extra == {"loss_scaler": {"loss_scale": 2.0}}
+    assert [(group["group_name"], group["params"]) for group in optimizer["param_groups"]] == [
+        ("default", [0, 1]),
+        ("decoder", [2]),
+    ]
+    assert set(optimizer["state"]) == {0, 2}
+    assert set(optimizer["state"][2]) == {"momentum_buffer"}
+
+
+def test_a_count_of_steps_for_all_goes_to_each() -> None:
+    state = {number: {"exp_avg": torch.zeros(shape)} for number, shape in enumerate([(3, 2), (4,)])}
+    fused = {"state": state, "param_groups": [{"step": 9, "params": [0, 1]}]}
+    optimizer, _ = convert_optimizer(fused, _weights(), {})
+    assert [value["step"] for value in optimizer["state"].values()] == [9, 9]
+
+
+def test_averaged_weights_are_taken_in_their_full_precision() -> None:
+    extra_state = {
+        "ema": {"layer.bias": torch.zeros(2, dtype=torch.float16), "norm.running_mean": torch.ones(1)},
+        "ema_fp32_params": {"layer.bias": torch.full((2,), 0.1), "left.over": torch.zeros(1)},
+    }
+    average = convert_average(extra_state, lambda state: {f"new.{name}": value for name, value in state.items()})
+    assert set(average) == {"new.layer.bias", "new.norm.running_mean"}
+    assert torch.equal(average["new.layer.bias"], torch.full((2,), 0.1))
+    assert convert_average({}, dict) == {}

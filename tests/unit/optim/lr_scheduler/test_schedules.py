@@ -196,3 +196,57 @@ def test_reduce_on_plateau_ignores_not_a_number():
 def test_what_is_refused(name, settings, message):
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         make(name, **settings)
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [
+        ("linear", [1.0, 0.55, 0.1]),
+        ("cosine", [1.0, 0.55, 0.1]),
+        ("1-sqrt", [1.0, 0.1 + 0.9 * (1 - math.sqrt(0.5)), 0.1]),
+    ],
+)
+def test_wsd(decay, expected):
+    settings = {"lr": [1.0], "min_lr": 0.1, "max_update": 20, "warmup_updates": 4, "decay_updates": 6, "decay": decay}
+    scheduler = make("wsd", **settings)
+    assert scheduler.lr == 0.0
+    assert rates(scheduler, [0, 1, 4, 10, 14]) == [0.0, 0.25, 1.0, 1.0, 1.0]
+    assert rates(scheduler, [14, 17, 20]) == pytest.approx(expected)
+    assert scheduler.step_update(30) == pytest.approx(0.1)
+
+
+def test_wsd_shapes_differ_on_the_way():
+    quarter = {
+        decay: make("wsd", lr=[1.0], max_update=8, decay_updates=8, decay=decay).step_update(2)
+        for decay in ("linear", "cosine", "1-sqrt")
+    }
+    assert quarter == pytest.approx({"linear": 0.75, "cosine": (1 + math.cos(math.pi / 4)) / 2, "1-sqrt": 0.5})
+
+
+def test_wsd_decays_in_the_last_tenth_unless_told():
+    scheduler = make("wsd", lr=[1.0], max_update=100)
+    assert rates(scheduler, [0, 90, 95, 100]) == pytest.approx([1.0, 1.0, 0.5, 0.0])
+    constant = make("wsd", lr=[1.0], max_update=100, decay_updates=0)
+    assert rates(constant, [50, 100, 101]) == [1.0, 1.0, 1.0]
+
+
+def test_wsd_refuses():
+    with pytest.raises(ConfigError, match=r"needs optimization\.max_update"):
+        make("wsd", lr=[1.0])
+    with pytest.raises(ConfigError, match=r"do not fit into optimization\.max_update=10"):
+        make("wsd", lr=[1.0], max_update=10, warmup_updates=8, decay_updates=4)
+    with pytest.raises(ConfigError, match="must be larger than"):
+        make("wsd", lr=[1.0], max_update=10, min_lr=2.0)
+    with pytest.raises(ConfigError, match="is not one of linear, cosine, 1-sqrt"):
+        make("wsd", lr=[1.0], max_update=10, decay="steps")
+
+
+def test_pass_through_leaves_an_optimizer_without_schedules_alone():
+    scheduler = make("pass_through")
+    assert rates(scheduler, [0, 5]) == [1.0, 1.0]
+    assert scheduler.step_begin_epoch(2) == 1.0
+    assert scheduler.step(2, 4.0) == 1.0
+    assert scheduler.group_rates == {}
+    other = make("pass_through")
+    other.load_state_dict(scheduler.state_dict())
+    assert other.best == 4.0

@@ -1,0 +1,346 @@
+"""A channel beside the collectives: which process failed first, which stalls, which is gone.
+
+Each process has a thread that tells the others, through torch's key-value store, that it is alive and what it is doing,
+and that ends the process when another one has failed: a main thread that waits in a collective could not. The store is
+a connection of its own, so a process stuck in a collective can be told from the one that did not come to it. Knows
+nothing of training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+_FAILURE = "seqkit/failure"
+STORE_GONE = "the process that keeps their meeting place (the starter of the job, or rank 0) is gone"
+_INTERVAL = 1.0
+"""Seconds from one sign of life to the next."""
+_GONE_AFTER = 60.0
+"""Seconds without a sign of life after which a process counts as gone."""
+_GRACE = 3.0
+"""Seconds that a main thread gets to end by itself once another process has failed."""
+
+
+class Store(Protocol):
+    """What is used of torch's key-value stores. Operations raise RuntimeError where the store is gone."""
+
+    def set(self, key: str, value: str, /) -> None:
+        """Write."""
+        ...
+
+    def get(self, key: str, /) -> bytes:
+        """Read; waits for a key that is not there."""
+        ...
+
+    def check(self, keys: list[str], /) -> bool:
+        """Whether all keys are there."""
+        ...
+
+    def compare_set(self, key: str, expected: str, desired: str, /) -> bytes:
+        """Write where the value is `expected` (empty: not there); returns the value that is there afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job ends.
+
+    Attributes:
+        rank: whose failure it is.
+        text: the error as it is shown.
+        exit_code: the job's exit code.
+        is_users: `text` is a message to the user, not a traceback.
+    """
+
+    rank: int
+    text: str
+    exit_code: int = 1
+    is_users: bool = False
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a process says of itself.
+
+    Attributes:
+        alive: rises with every sign of life.
+        steps: rises with every step of its main thread.
+        doing: what the main thread does, in words.
+        waits: whether it waits for the others in that.
+        still: seconds since the last step.
+        where: machine and process number.
+        done: it has ended in order.
+    """
+
+    alive: int
+    steps: int
+    doing: str
+    waits: bool
+    still: float
+    where: str
+    done: bool = False
+
+
+def claim_failure(store: Store, failure: Failure) -> Failure:
+    """Make `failure` the one that ends the job, unless there is one already; returns the one that does."""
+    text = json.dumps(dataclasses.asdict(failure))
+    return Failure(**json.loads(store.compare_set(_FAILURE, "", text)))
+
+
+def find_failure(store: Store) -> Failure | None:
+    """The failure that ends the job, if there is one."""
+    return Failure(**json.loads(store.get(_FAILURE))) if store.check([_FAILURE]) else None
+
+
+class Watch:
+    """One process's end of the channel. `start` and `stop` it.
+
+    Args:
+        store: a connection that nobody else uses.
+        timeout: seconds without a step, on any process, after which the job ends; None: never. Counted from the first
+            step.
+        leave: ends this process, called in the watching thread, at most once; tests replace it.
+        tell: shows the failure of a process that cannot do so itself.
+        interval: seconds between signs of life.
+        gone_after: seconds without one after which a process is gone.
+        grace: seconds that the main thread gets to end by itself once the job has failed.
+
+    Attributes:
+        broke_while_waiting: an error came while the main thread waited for the others.
+        store_is_gone: the process that keeps the store no longer answers.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rank: int,
+        world_size: int,
+        *,
+        timeout: float | None = None,
+        leave: Callable[[Failure], None] | None = None,
+        tell: Callable[[Failure], None] | None = None,
+        interval: float = _INTERVAL,
+        gone_after: float = _GONE_AFTER,
+        grace: float = _GRACE,
+    ) -> None:
+        self._store = store
+        self._rank = rank
+        self._world_size = world_size
+        self._timeout = timeout
+        self._leave = leave or _leave
+        self._tell = tell or (lambda failure: None)
+        self._interval = interval
+        self._gone_after = gone_after
+        self._grace = grace
+        self._where = f"{socket.gethostname()}, process {os.getpid()}"
+        self._steps = 0
+        self._doing = "starting"
+        self._waits = False
+        self.broke_while_waiting = False
+        self.store_is_gone = False
+        self._stepped_at = time.monotonic()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._watch, name="seqkit-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End in order: the others no longer expect signs of life."""
+        if not self._ended.is_set():
+            self._ended.set()
+            with contextlib.suppress(RuntimeError):
+                self._ask(lambda store: store.set(_key(self._rank), self._beat(0, done=True)))
+        if self._thread.is_alive():
+            self._thread.join(5 * self._interval)
+
+    # called by the main thread
+
+    def step(self, doing: str) -> None:
+        """The main thread has come to something new."""
+        self._doing = doing
+        self._steps += 1
+        self._stepped_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def waiting(self, doing: str) -> Iterator[None]:
+        """The main thread waits for the other processes in what follows."""
+        before, self._doing, self._waits = (self._doing, self._waits), doing, True
+        try:
+            yield
+        except BaseException:
+            self.broke_while_waiting = True
+            raise
+        finally:
+            self._doing, self._waits = before
+
+    def fail(self, failure: Failure) -> Failure:
+        """This process has failed; returns the failure that ends the job, which may be an earlier one."""
+        try:
+            return self._ask(lambda store: claim_failure(store, failure))
+        except RuntimeError:
+            return failure
+
+    def failure_of_others(self, within: float) -> Failure | None:
+        """The failure that ends the job, where it becomes known within so many seconds.
+
+        For a process whose exchange with the others broke down: that is mostly for want of one of them, and then the
+        other's failure is the one to tell.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                failure = self._ask(find_failure)
+            except RuntimeError:
+                return None
+            if failure is not None or time.monotonic() >= deadline:
+                return failure
+            time.sleep(0.1)
+
+    # the thread
+
+    def _watch(self) -> None:
+        neighbour = (self._rank + 1) % self._world_size
+        seen, seen_at, number = -1, time.monotonic(), 0
+        while not self._ended.wait(self._interval):
+            number += 1
+            try:
+                failure, beat = self._exchange(number, neighbour)
+            except RuntimeError:
+                failure, beat = Failure(self._rank, f"lost the others: {STORE_GONE}"), None
+                if not self._ended.is_set():
+                    self._tell(failure)
+            if beat is not None and (beat.alive != seen or beat.done):
+                seen, seen_at = beat.alive, time.monotonic()
+            if failure is None and beat is not None and time.monotonic() - seen_at > self._gone_after:
+                failure = self._claim(
+                    Failure(
+                        neighbour,
+                        f"has given no sign of life for {self._gone_after:.0f} s ({beat.where}); it was last "
+                        f"{_told(beat)}. It was killed, or its machine is down",
+                    )
+                )
+            if failure is None and self._stalls():
+                verdict = self._verdict()
+                failure = None if verdict is None else self._claim(verdict)
+            if failure is not None:
+                self._leave_once(failure)
+                return
+
+    def _leave_once(self, failure: Failure) -> None:
+        if not self._ended.wait(self._grace):
+            self._leave(failure)
+
+    def _claim(self, failure: Failure) -> Failure:
+        first = self.fail(failure)
+        if first == failure:
+            self._tell(failure)
+        return first
+
+    def _exchange(self, number: int, neighbour: int) -> tuple[Failure | None, Beat | None]:
+        """Give a sign of life; the job's failure and the neighbour's last sign, where there are such."""
+        own = self._beat(number)
+
+        def work(store: Store) -> tuple[Failure | None, Beat | None]:
+            if not self._ended.is_set():
+                store.set(_key(self._rank), own)
+            return find_failure(store), _beat_of(store, neighbour)
+
+        return self._ask(work)
+
+    def _ask(self, question: Callable[[Store], T]) -> T:
+        """Use the store. Once it does not answer it is left alone, for torch writes a page about each attempt.
+
+        Raises:
+            RuntimeError: it does not answer.
+        """
+        with self._lock:
+            if self.store_is_gone:
+                raise RuntimeError(STORE_GONE)
+            try:
+                return question(self._store)
+            except RuntimeError:
+                self.store_is_gone = True
+                raise
+
+    def _stalls(self) -> bool:
+        started = self._steps > 0
+        return self._timeout is not None and started and time.monotonic() - self._stepped_at > self._timeout
+
+    def _verdict(self) -> Failure | None:
+        """Who holds the job up: those that are not waiting for the others; of these, the one that is furthest behind.
+
+        None where a process still gets on, so that the others wait for good reason.
+        """
+        assert self._timeout is not None
+        beats: dict[int, Beat] = {}
+        for rank in range(self._world_size):
+            try:
+                beat = self._ask(lambda store, rank=rank: _beat_of(store, rank))  # type: ignore[misc]
+            except RuntimeError:
+                return None
+            if beat is not None:
+                beats[rank] = beat
+        if any(beat.still + 2 * self._interval < self._timeout and not beat.done for beat in beats.values()):
+            return None
+        timeout = f"distributed_training.heartbeat_timeout={self._timeout:g}"
+        late = {rank: beat for rank, beat in beats.items() if not beat.waits and not beat.done} or {
+            rank: beat
+            for rank, beat in beats.items()
+            if beat.steps < max(other.steps for other in beats.values()) and not beat.done
+        }
+        if not late:
+            return Failure(
+                self._rank,
+                f"no progress for {self._timeout:g} s ({timeout}), though no process is missing: all are in "
+                f"{self._doing!r}. Look at the network between the machines",
+            )
+        rank = min(late, key=lambda number: late[number].steps)
+        others = f"; so do ranks {', '.join(map(str, sorted(set(late) - {rank})))}" if len(late) > 1 else ""
+        return Failure(
+            rank,
+            f"stalls: no progress for {self._timeout:g} s ({timeout}) in {_told(late[rank])} ({late[rank].where})"
+            f"{others}; the other processes wait for it",
+        )
+
+    def _beat(self, number: int, *, done: bool = False) -> str:
+        still = time.monotonic() - self._stepped_at
+        beat = Beat(number, self._steps, self._doing, self._waits, round(still, 1), self._where, done)
+        return json.dumps(dataclasses.asdict(beat))
+
+
+def _key(rank: int) -> str:
+    return f"seqkit/beat/{rank}"
+
+
+def _beat_of(store: Store, rank: int) -> Beat | None:
+    key = _key(rank)
+    return Beat(**json.loads(store.get(key))) if store.check([key]) else None
+
+
+def _told(beat: Beat) -> str:
+    return f"{'waiting for the others in ' if beat.waits else ''}{beat.doing!r}"
+
+
+def _leave(failure: Failure) -> None:
+    """End this process although its main thread may hang; its own children too."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(failure.exit_code)
