@@ -2,10 +2,10 @@
 
     python benchmarks/decode.py checkpoints/checkpoint_best.pt data-bin [--beam 5] [--batch-size 64] [--rounds 5]
 
-The model must be a post-norm `transformer` with sinusoidal positions. Its weights are written in CTranslate2's layout
-(float32) into a temporary folder. Both systems get the split's source tokens and give target tokens; reading the data
-from disk and turning ids into words count, loading models does not. Outputs are compared. A 1024 x 1024 x 1024 float32
-product is timed as well, because machines differ.
+The model must be a `transformer` that `seqkit-export --format ctranslate2` takes. Its weights are written in
+CTranslate2's layout (float32) into a temporary folder. Both systems get the split's source tokens and give target
+tokens; reading the data from disk and turning ids into words count, loading models does not. Outputs are compared. A
+1024 x 1024 x 1024 float32 product is timed as well, because machines differ.
 """
 
 from __future__ import annotations
@@ -18,22 +18,15 @@ import tempfile
 import time
 
 import ctranslate2
-import numpy as np
 import torch
-from ctranslate2.specs import common_spec, transformer_spec
-from torch import nn
 
-from seqkit.data.dictionary import Dictionary
 from seqkit.data.language_pair_dataset import LanguagePairDataset
 from seqkit.hub import Hub, from_pretrained
-from seqkit.models._transformer_stack import TransformerDecoder, TransformerEncoder
-from seqkit.models.transformer import TransformerConfig, TransformerModel
-from seqkit.modules.attention import MultiheadAttention
-from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
+from seqkit.interop.ctranslate2_export import export_ctranslate2
+from seqkit.interop.exports import symbols_of
 from seqkit_cli._memory import keep_freed_memory
 
 GOAL = 0.6
-LONGEST = 512
 
 
 def main() -> int:
@@ -55,7 +48,8 @@ def main() -> int:
     dataset = hub.task.load_dataset(args.subset)
     assert isinstance(dataset, LanguagePairDataset)
     with tempfile.TemporaryDirectory() as folder:
-        export(hub, folder)
+        (model,) = hub.models
+        export_ctranslate2(model, symbols_of(hub.task), folder)
         translator = ctranslate2.Translator(folder, device="cpu", compute_type="float32", intra_threads=args.threads)
         ours, theirs, seconds = compete(hub, translator, dataset, args)
 
@@ -106,7 +100,8 @@ def decode_with_ctranslate2(
     translator: ctranslate2.Translator, dataset: LanguagePairDataset, beam: int, batch_size: int
 ) -> list[str]:
     symbols = dataset.src_dict.symbols
-    sources = [[symbols[token] for token in dataset.src[number].tolist()] for number in range(len(dataset))]
+    # It puts EOS behind them itself.
+    sources = [[symbols[token] for token in dataset.src[number].tolist()[:-1]] for number in range(len(dataset))]
     results = translator.translate_batch(
         sources, beam_size=beam, max_batch_size=batch_size, max_decoding_length=200, length_penalty=1.0
     )
@@ -122,86 +117,6 @@ def product_gflops(size: int = 1024, repeats: int = 20) -> float:
         torch.mm(left, right)
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / statistics.median(seconds) / 1e9
-
-
-def export(hub: Hub, folder: str) -> None:
-    """Write a model in CTranslate2's layout."""
-    (model,) = hub.models
-    assert isinstance(model, TransformerModel)
-    config = model.config
-    assert isinstance(config, TransformerConfig)
-    assert not config.encoder_normalize_before, "this export is for post-norm models"
-    assert not config.decoder_normalize_before, "this export is for post-norm models"
-    assert not config.encoder_learned_pos, "this export is for sinusoidal positions"
-    assert not config.decoder_learned_pos, "this export is for sinusoidal positions"
-    spec = transformer_spec.TransformerSpec.from_config(
-        (config.encoder_layers, config.decoder_layers),
-        config.encoder_attention_heads,
-        pre_norm=False,
-        activation=common_spec.Activation.RELU,
-    )
-    fill_encoder(spec.encoder, model.encoder)
-    fill_decoder(spec.decoder, model.decoder)
-    spec.register_source_vocabulary(vocabulary(hub.source_dictionary))
-    spec.register_target_vocabulary(vocabulary(hub.target_dictionary))
-    spec.config.add_source_bos = False
-    spec.config.add_source_eos = False
-    spec.config.decoder_start_token = hub.target_dictionary.eos_word
-    spec.validate()
-    spec.optimize(quantization="float32")
-    spec.save(folder)
-
-
-def vocabulary(dictionary: Dictionary) -> list[str]:
-    return list(dictionary.symbols)
-
-
-def fill_encoder(spec: transformer_spec.TransformerEncoderSpec, encoder: TransformerEncoder) -> None:
-    spec.scale_embeddings = True
-    spec.embeddings[0].weight = array(encoder.embed_tokens.weight)
-    spec.position_encodings.encodings = positions(encoder)
-    for layer_spec, layer in zip(spec.layer, encoder.layers, strict=True):
-        assert isinstance(layer, TransformerEncoderLayer)
-        fill_attention(layer_spec.self_attention, layer.self_attn, layer.self_attn_layer_norm, own=True)
-        fill_feed_forward(layer_spec.ffn, layer)
-
-
-def fill_decoder(spec: transformer_spec.TransformerDecoderSpec, decoder: TransformerDecoder) -> None:
-    spec.scale_embeddings = True
-    spec.embeddings.weight = array(decoder.embed_tokens.weight)
-    spec.position_encodings.encodings = positions(decoder)
-    spec.projection.weight = array(decoder.output_projection.weight)
-    for layer_spec, layer in zip(spec.layer, decoder.layers, strict=True):
-        assert isinstance(layer, TransformerDecoderLayer)
-        fill_attention(layer_spec.self_attention, layer.self_attn, layer.self_attn_layer_norm, own=True)
-        fill_attention(layer_spec.attention, layer.encoder_attn, layer.encoder_attn_layer_norm, own=False)
-        fill_feed_forward(layer_spec.ffn, layer)
-
-
-def fill_attention(spec: object, attention: MultiheadAttention, norm: nn.LayerNorm, *, own: bool) -> None:
-    """Queries, keys and values are one projection in self-attention, keys and values in cross-attention."""
-    fused = [attention.q_proj, attention.k_proj, attention.v_proj]
-    groups = [fused, [attention.out_proj]] if own else [fused[:1], fused[1:], [attention.out_proj]]
-    for linear_spec, linears in zip(spec.linear, groups, strict=True):
-        linear_spec.weight = array(torch.cat([linear.weight for linear in linears]))
-        linear_spec.bias = array(torch.cat([linear.bias for linear in linears]))
-    spec.layer_norm.gamma, spec.layer_norm.beta = array(norm.weight), array(norm.bias)
-
-
-def fill_feed_forward(spec: object, layer: nn.Module) -> None:
-    for linear_spec, linear in ((spec.linear_0, layer.fc1), (spec.linear_1, layer.fc2)):
-        linear_spec.weight, linear_spec.bias = array(linear.weight), array(linear.bias)
-    norm = layer.final_layer_norm
-    spec.layer_norm.gamma, spec.layer_norm.beta = array(norm.weight), array(norm.bias)
-
-
-def positions(stack: TransformerEncoder | TransformerDecoder) -> np.ndarray:
-    """(LONGEST, width) position vectors."""
-    return array(stack.embed_positions(None, LONGEST))
-
-
-def array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from seqkit.errors import UserError
 from seqkit_cli._main import guarded
 
 if TYPE_CHECKING:
-    from seqkit.interop._exports import Symbols
     from seqkit.interop.load_model import LoadedEnsemble
 
 FORMATS = ("safetensors", "ctranslate2", "huggingface")
@@ -77,7 +76,7 @@ def _parser() -> _Parser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from seqkit.interop._exports import new_folder, symbols_of
+    from seqkit.interop.exports import new_folder
     from seqkit.interop.load_model import load_ensemble
     from seqkit.registry import import_user_dir
 
@@ -85,9 +84,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.user_dir is not None:
         import_user_dir(args.user_dir)
     loaded = load_ensemble([args.checkpoint], {"task": _task_options(args)}, trust_pickle=args.trust_pickle)
-    symbols = symbols_of(loaded.task)
     with new_folder(args.output, force=args.force) as folder:
-        _write(args, loaded, symbols, folder)
+        _write(args, loaded, folder)
     (model,) = loaded.models
     print(f"wrote {args.output}: {model.config._name} as {args.format}")
     return 0
@@ -117,21 +115,23 @@ def _task_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _write(args: argparse.Namespace, loaded: LoadedEnsemble, symbols: Symbols, folder: Path) -> None:
+def _write(args: argparse.Namespace, loaded: LoadedEnsemble, folder: Path) -> None:
     from seqkit.interop.ctranslate2_export import export_ctranslate2
+    from seqkit.interop.exports import save_dictionaries, symbols_of
     from seqkit.interop.huggingface_export import export_huggingface
 
     (model,) = loaded.models
     if args.format == "ctranslate2":
-        export_ctranslate2(model, symbols, folder, quantization=args.quantization or "float32")
+        export_ctranslate2(model, symbols_of(loaded.task), folder, quantization=args.quantization or "float32")
     elif args.format == "huggingface":
-        export_huggingface(model, symbols, folder)
+        export_huggingface(model, symbols_of(loaded.task), folder)
     else:
-        _write_safetensors(args, symbols, folder)
+        _write_safetensors(args, folder)
+        save_dictionaries(loaded.task, folder)
 
 
-def _write_safetensors(args: argparse.Namespace, symbols: Symbols, folder: Path) -> None:
-    """The checkpoint's weights as they are, its whole configuration, and the dictionaries."""
+def _write_safetensors(args: argparse.Namespace, folder: Path) -> None:
+    """The checkpoint's weights as they are, and its whole configuration."""
     import json
 
     from seqkit.interop.open_checkpoint import open_checkpoint
@@ -140,7 +140,6 @@ def _write_safetensors(args: argparse.Namespace, symbols: Symbols, folder: Path)
     state = open_checkpoint(args.checkpoint, trust_pickle=args.trust_pickle)
     export_safetensors(state, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(state.config, indent=2, default=str) + "\n", encoding="utf-8")
-    symbols.save(folder)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
-from seqkit.checkpoint.state import FORMAT, CheckpointState
+from seqkit.checkpoint.state import FORMAT, SHARDS, CheckpointState
 from seqkit.errors import CheckpointError, DamagedCheckpointError
 from seqkit.files import atomic_write, sync_folder
 
@@ -84,7 +84,12 @@ def read_checkpoint(path: str | Path) -> CheckpointState:
     missing = sorted({"config", "model"} - set(content))
     if missing:
         raise CheckpointError(f"{path} is incomplete: it has no {' and no '.join(missing)}")
-    return CheckpointState(**{name: content[name] for name in _FIELDS if name in content})
+    state = CheckpointState(**{name: content[name] for name in _FIELDS if name in content})
+    if SHARDS not in state.extra:
+        return state
+    from seqkit.checkpoint.sharded import read_shards  # torch's part for this is slow to import
+
+    return read_shards(state, Path(path))
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -114,6 +119,16 @@ def checkpoint_progress(path: str | Path) -> dict[str, Any]:
     """
     progress = _load(Path(path), verify=False, any_format=True).get("progress")
     return progress if isinstance(progress, dict) else {}
+
+
+def checkpoint_shards(path: str | Path) -> str | None:
+    """The folder, beside a checkpoint, that holds its tensors; None where the file itself does.
+
+    Raises:
+        CheckpointError: as `checkpoint_progress`.
+    """
+    extra = _load(Path(path), verify=False, any_format=True).get("extra")
+    return str(extra[SHARDS]["folder"]) if isinstance(extra, dict) and SHARDS in extra else None
 
 
 def is_archive(path: str | Path) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 FORMAT = "seqkit-checkpoint-1"
+SHARDS = "shards"
+"""The entry of `extra` by which a file says that its tensors are in a folder (see `checkpoint.sharded`)."""
 
 
 @dataclass

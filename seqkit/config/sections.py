@@ -104,7 +104,9 @@ class CommonEvalConfig(Config):
     model_overrides: dict[str, Any] = option({}, "options of the checkpoint's model and task to replace, by name")
     results_path: str | None = option(None, "folder for the output file; unset: standard output")
     format: str = option(
-        "text", "output as fairseq's S/T/H/D/P lines, or one JSON object for each sentence", choices=("text", "json")
+        "text",
+        "output as fairseq's lines, or one JSON object for each sentence (or block of text)",
+        choices=("text", "json"),
     )
 
 
@@ -398,10 +400,23 @@ class GenerationConfig(Config):
 class EvalLMConfig(Config):
     """Evaluation of language models."""
 
-    output_word_probs: bool = option(False, "print every word with its log-probability")
-    output_word_stats: bool = option(False, "print counts and average probability of every word")
-    context_window: int = option(0, "tokens of context that every scored token has at least; 0: block by block", low=0)
-    softmax_batch: int = option(9223372036854775807, "most rows of the softmax made at a time, to save memory", low=1)
+    output_word_probs: bool = option(False, "print the words of every block with their natural log-probabilities")
+    output_word_stats: bool = option(
+        False,
+        "print of every word its count, the sum of its log-probabilities, whether it has subwords, and sum and count "
+        "of those of the words behind it",
+    )
+    context_window: int = option(
+        0,
+        "tokens of text before each block that the model reads too, so that every scored token has at least so much "
+        "context; they are among task.tokens_per_sample, so blocks are as much shorter",
+        low=0,
+    )
+    softmax_batch: int = option(
+        9223372036854775807,
+        "most positions whose words are scored at a time, to save memory; results are the same",
+        low=1,
+    )
 
 
 @dataclass

@@ -179,6 +179,11 @@ class ExchangeAfterwards:
         return norm
 
 
+def is_fully_sharded(config: DistributedTrainingConfig, communication: Communication) -> bool:
+    """Whether weights are to be spread over processes, for which `fully_sharded.FullySharded` is made."""
+    return config.ddp_backend == "fully_sharded" and communication.world_size > 1
+
+
 def build_data_parallel(
     module: nn.Module, communication: Communication, config: DistributedTrainingConfig
 ) -> DataParallel:
@@ -204,18 +209,28 @@ def check_data_parallel(config: DistributedTrainingConfig) -> list[str]:
     """What cannot be done, in words that say what would be right."""
     problems = []
     backend = config.ddp_backend
-    if backend == "fully_sharded":
-        problems.append("distributed_training.ddp_backend=fully_sharded is not in this version; use pytorch_ddp")
     if config.ddp_comm_hook != "none" and backend not in _OVERLAPPED:
         problems.append(
             f"distributed_training.ddp_comm_hook={config.ddp_comm_hook} is a hook of torch's DDP; use it with "
             "ddp_backend=pytorch_ddp"
         )
-    if config.zero_sharding != "none":
+    if config.zero_sharding != "none" and backend != "fully_sharded":
         problems.append(
             f"distributed_training.zero_sharding={config.zero_sharding}: optimizer state is shared over processes only "
             "together with parameters; use ddp_backend=fully_sharded"
         )
+    if backend != "fully_sharded":
+        sharded = {
+            "cpu_offload": config.cpu_offload,
+            "use_sharded_state": config.use_sharded_state,
+            "no_reshard_after_forward": config.no_reshard_after_forward,
+            "fp32_reduce_scatter": config.fp32_reduce_scatter,
+        }
+        problems += [
+            f"distributed_training.{option}=true goes with ddp_backend=fully_sharded; leave it out"
+            for option, given in sharded.items()
+            if given
+        ]
     return problems
 
 

@@ -1,7 +1,7 @@
 """Transformers in CTranslate2's layout, by the model specifications that CTranslate2 itself brings.
 
-The result is a folder that `ctranslate2.Translator` (encoder-decoder models) or `ctranslate2.Generator` (language models)
-opens. Knows nothing of checkpoints or commands. Axes: C channels, V vocabulary.
+The result is a folder for `ctranslate2.Translator` (encoder-decoder models) or `ctranslate2.Generator` (language
+models). Knows nothing of checkpoints or commands. Axes: C channels, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import require_extra
-from seqkit.interop._exports import (
+from seqkit.interop.exports import (
     Symbols,
     position_table,
     require_fit,
@@ -35,6 +35,7 @@ from seqkit.models.decoder_lm import DecoderLanguageModel, DecoderLMConfig
 from seqkit.models.transformer import TransformerConfig, TransformerModel
 from seqkit.models.transformer_lm import TransformerLanguageModel, TransformerLMConfig
 from seqkit.modules.attention import MultiheadAttention
+from seqkit.modules.positional_embedding import LearnedPositionalEmbedding
 from seqkit.modules.rms_norm import RMSNorm
 from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
 
@@ -51,11 +52,11 @@ _ACTIVATIONS = {
     "tanh": "Tanh",
 }
 _SCALINGS = ("linear", "llama3")
+_POSITIONS = 1024
+"""Rows of a table that could have any number; the library fails, and does not stop, at an output that is longer."""
 
 
-def export_ctranslate2(
-    model: Model, symbols: Symbols, folder: str | Path, *, quantization: str = "float32"
-) -> None:
+def export_ctranslate2(model: Model, symbols: Symbols, folder: str | Path, *, quantization: str = "float32") -> None:
     """Write a `transformer`, `transformer_lm` or `decoder_lm` for CTranslate2.
 
     Args:
@@ -99,6 +100,11 @@ def ctranslate2_problems(model: Model, symbols: Symbols) -> Iterator[str]:
     elif type(model) is DecoderLanguageModel and isinstance(config, DecoderLMConfig):
         yield from vocabulary_problems(symbols)
         yield from rotary_problems(config, _SCALINGS)
+        if config.sliding_window is not None and config.sliding_window < model.decoder.max_positions():
+            yield (
+                f"model.sliding_window={config.sliding_window}: there, texts longer than the window cannot be read at "
+                "once"
+            )
     else:
         yield unknown_model(model, MODELS)
         return
@@ -192,7 +198,6 @@ def _rotary_decoder(specs: ModuleType, model: DecoderLanguageModel) -> tuple[Any
         max_position_embeddings=decoder.max_positions(),
         num_heads_kv=config.decoder_kv_heads or heads,
         head_dim=head_dim,
-        sliding_window=config.sliding_window,
         qk_norm=config.qk_norm,
     )
     spec.scale_embeddings = False
@@ -209,7 +214,8 @@ def _rotary_decoder(specs: ModuleType, model: DecoderLanguageModel) -> tuple[Any
             _fill_norm(attention_spec.q_norm, attention.q_norm)
             _fill_norm(attention_spec.k_norm, attention.k_norm)
         if scaling.kind == "llama3":
-            attention_spec.rotary_scaling_factor = np.float32(scaling.factor)
+            # The library reads the factor, but its specification has no field for it with this kind of scaling.
+            vars(attention_spec)["rotary_scaling_factor"] = np.float32(scaling.factor)
             attention_spec.rotary_low_freq_factor = np.float32(scaling.low_frequency_factor)
             attention_spec.rotary_high_freq_factor = np.float32(scaling.high_frequency_factor)
         _fill_norm(layer_spec.ffn.layer_norm, layer.feed_forward_norm)
@@ -249,7 +255,10 @@ def _fill_decoder(spec: Any, decoder: TransformerDecoder) -> None:
 def _fill_stack(spec: Any, stack: TransformerEncoder | TransformerDecoder) -> None:
     scale = stack.options.embed_scale
     spec.scale_embeddings = False if scale == 1.0 else np.float32(scale)
-    spec.position_encodings.encodings = _array(position_table(stack))
+    longest = stack.max_positions()
+    if not isinstance(stack.embed_positions, LearnedPositionalEmbedding):
+        longest = max(longest, _POSITIONS)
+    spec.position_encodings.encodings = _array(position_table(stack, longest))
     if stack.layernorm_embedding is not None:
         _fill_norm(spec.layernorm_embedding, stack.layernorm_embedding)
     if stack.layer_norm is not None:

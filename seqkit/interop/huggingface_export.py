@@ -1,7 +1,7 @@
 """Models as folders of Hugging Face `transformers`, where that library has an architecture that computes the same.
 
-Written are `config.json`, `generation_config.json`, `model.safetensors`, the dictionaries, and tokenizers for text that is
-segmented already; the library itself is not needed. Knows nothing of checkpoints or commands. Axes: C channels.
+Written are `config.json`, `generation_config.json`, `model.safetensors`, the dictionaries, and tokenizers for text
+that is segmented already; the library itself is not needed. Knows nothing of checkpoints or commands. Axes: C channels.
 
 | model | architecture |
 |---|---|
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import require_extra
-from seqkit.interop._exports import (
+from seqkit.interop.exports import (
     Symbols,
     position_table,
     require_fit,
@@ -34,6 +34,7 @@ from seqkit.interop._exports import (
     unknown_model,
     vocabulary_problems,
 )
+from seqkit.models._rotary_stack import RotaryDecoderLayer
 from seqkit.models.base import Model
 from seqkit.models.decoder_lm import DecoderLanguageModel, DecoderLMConfig
 from seqkit.models.transformer import TransformerConfig, TransformerModel
@@ -97,6 +98,8 @@ def export_huggingface(model: Model, symbols: Symbols, folder: str | Path) -> No
     if isinstance(model, TransformerModel):
         generation |= {
             "decoder_start_token_id": symbols.begin,
+            "forced_eos_token_id": symbols.target.eos(),
+            "min_new_tokens": 1,
             "num_beams": _BEAM,
             "early_stopping": True,
             "max_length": _LONGEST_OUTPUT,
@@ -105,7 +108,8 @@ def export_huggingface(model: Model, symbols: Symbols, folder: str | Path) -> No
     # One tensor under two names is written twice: the library ties only what `tie_word_embeddings` says.
     tensors = {name: tensor.detach().float().cpu().clone().contiguous() for name, tensor in export.tensors.items()}
     library.save_file(tensors, str(place / "model.safetensors"), metadata={"format": "pt"})
-    symbols.save(place)
+    symbols.source.save(place / symbols.source_name)
+    symbols.target.save(place / symbols.target_name)
     _write_tokenizers(place, symbols, encoder_decoder=isinstance(model, TransformerModel))
 
 
@@ -256,8 +260,7 @@ def _opt(model: TransformerLanguageModel, symbols: Symbols) -> _Export:
         "tie_word_embeddings": tied,
     }
     tensors = {
-        name.replace("decoder.layer_norm.", "decoder.final_layer_norm.")
-        .replace("_dim.weight", ".weight"): tensor
+        name.replace("decoder.layer_norm.", "decoder.final_layer_norm.").replace("_dim.weight", ".weight"): tensor
         for name, tensor in _with_prefix("model.", model).items()
     }
     output = tensors.pop("model.decoder.output_projection.weight")
@@ -273,6 +276,8 @@ def _rotary(model: DecoderLanguageModel, symbols: Symbols) -> _Export:
     assert isinstance(config, DecoderLMConfig)
     heads, kv_heads = config.decoder_attention_heads, config.decoder_kv_heads or config.decoder_attention_heads
     head_dim = decoder.rotary.head_dim
+    first = decoder.layers[0]
+    assert isinstance(first, RotaryDecoderLayer)
     kind = "qwen3" if config.qk_norm else "mistral" if config.sliding_window is not None else "llama"
     theta = rotary_theta(config, head_dim)
     rope = _rope_parameters(decoder.rotary.scaling)
@@ -281,7 +286,7 @@ def _rotary(model: DecoderLanguageModel, symbols: Symbols) -> _Export:
         "architectures": [f"{kind.capitalize()}ForCausalLM"],
         "vocab_size": len(symbols.target),
         "hidden_size": config.decoder_embed_dim,
-        "intermediate_size": decoder.layers[0].feed_forward.down_proj.in_features,
+        "intermediate_size": first.feed_forward.down_proj.in_features,
         "num_hidden_layers": len(decoder.layers),
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,

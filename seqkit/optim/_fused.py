@@ -103,7 +103,7 @@ class BulkOptimizer(PlainOptimizer):
                 grads = [_gradient(source, param) for source, param in zip(bucket, params, strict=True)]
                 self.update(group, params, grads, states)
                 if half:
-                    torch._foreach_copy_(bucket, params)
+                    torch._foreach_copy_(own_parts(bucket), own_parts(params))
             self.end_group(group)
         return loss
 
@@ -144,6 +144,11 @@ class BulkOptimizer(PlainOptimizer):
             for name, value in state_dict["state"][index].items():
                 if isinstance(value, Tensor) and value.is_floating_point() and name != "step":
                     state[name] = value.to(device=param.device, dtype=torch.float32, copy=True)
+
+
+def own_parts(tensors: list[Tensor]) -> list[Tensor]:
+    """What this process has of tensors that FSDP may have spread over processes, for what is done to each number."""
+    return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]
 
 
 def fused_adamw(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seqkit.config.base import Config, option
-from seqkit.optim._fused import BulkOptimizer, State, column, first_rate
+from seqkit.optim._fused import BulkOptimizer, State, column, first_rate, own_parts
 from seqkit.optim.base import Parameters, register_optimizer
 
 
@@ -60,9 +60,9 @@ class SGD(BulkOptimizer):
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[State]) -> None:
         torch._fused_sgd_(
-            params,
-            grads,
-            column(states, "momentum_buffer") if group["momentum"] else [],
+            own_parts(params),
+            own_parts(grads),
+            own_parts(column(states, "momentum_buffer")) if group["momentum"] else [],
             weight_decay=group["weight_decay"],
             momentum=group["momentum"],
             lr=float(group["lr"]),

@@ -5,8 +5,10 @@ The one place that knows all parts of training. Knows no file format: checkpoint
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +25,12 @@ from seqkit.data.iterators import EpochBatchIterator
 from seqkit.data.length_limits import smallest
 from seqkit.data.sequence_dataset import SequenceDataset
 from seqkit.distributed.communication import Communication, SingleProcess
-from seqkit.distributed.data_parallel import build_data_parallel, check_data_parallel, take_weights_of_main
+from seqkit.distributed.data_parallel import (
+    build_data_parallel,
+    check_data_parallel,
+    is_fully_sharded,
+    take_weights_of_main,
+)
 from seqkit.errors import ConfigError, DataError
 from seqkit.models.base import Model
 from seqkit.optim.base import build_optimizer, parameter_names, works_on_cpu
@@ -104,6 +111,11 @@ def build_trainer(
     compile_layers(model, config.common.compile, device)
     loss = TrainLoss(task, model, criterion)
     take_weights_of_main(loss, communication)
+    spread = is_fully_sharded(config.distributed_training, communication)
+    if spread:
+        from seqkit.training import sharding  # torch's part for this is slow to import
+
+        fully_sharded = sharding.shard(config, loss, device, communication)
 
     named = trained_parameters(model, criterion)
     assert config.optimizer is not None
@@ -115,6 +127,7 @@ def build_trainer(
         update_freq=config.optimization.update_freq,
         world_size=communication.world_size,
         offload=works_on_cpu(config.optimizer),
+        sharded=sharding.ShardedPrecision if spread else None,
     )
     assert config.lr_scheduler is not None
     names = [name for name, _ in named]
@@ -148,17 +161,22 @@ def build_trainer(
         path, checkpoint = share_checkpoint(
             config, communication, lambda: read_start(start, read, config.checkpoint), read
         )
+        if spread:
+            checkpoint = sharding.spread_state(checkpoint, model, criterion, named)
         snapshot.restore(checkpoint, start, str(path))
         logger.info("going on in epoch %d after %d updates", data.next_epoch, state.num_updates)
         lr_scheduler.step_update(state.num_updates)
     if ema is not None and config.ema.ema_seed_model is not None and state.num_updates == 0:
         seed_model = Path(config.ema.ema_seed_model)
         _, checkpoint = share_checkpoint(config, communication, lambda: (seed_model, read(seed_model)), read)
+        if spread:
+            checkpoint = sharding.spread_state(checkpoint, model, criterion, named)
         ema.seed(checkpoint.model, str(seed_model))
     lr_scheduler.step(data.epoch)
     lr_scheduler.step_update(state.num_updates)
     report_batches(config, data.iterator, device, precision, communication)
 
+    own_policy = policy if communication.is_main else CheckpointPolicy(replace(config.checkpoint, no_save=True))
     profiles = config.common.profile and communication.is_main
     parts = TrainerParts(
         task=task,
@@ -177,16 +195,38 @@ def build_trainer(
             seed=config.common.seed,
             on_nonfinite=config.optimization.on_nonfinite,
             on_oom=config.optimization.on_oom,
-            parallel=build_data_parallel(loss, communication, config.distributed_training),
+            parallel=(
+                fully_sharded if spread else build_data_parallel(loss, communication, config.distributed_training)
+            ),
             spare_batch=lambda: data.iterator.first_batch,
         ),
-        validator=build_validator(config, task, model, criterion, precision, subsets, device, communication),
+        validator=build_validator(
+            config,
+            task,
+            model,
+            criterion,
+            precision,
+            subsets,
+            device,
+            communication,
+            whole_weights=fully_sharded.whole_weights if spread else contextlib.nullcontext,
+        ),
         data=data,
         triggers=Triggers(config, policy),
-        saver=CheckpointSaver(
-            policy if communication.is_main else CheckpointPolicy(replace(config.checkpoint, no_save=True)),
-            config.checkpoint.save_dir,
-            asynchronous=config.checkpoint.write_checkpoints_asynchronously,
+        saver=(
+            sharding.ShardedSaver(
+                own_policy,
+                config.checkpoint.save_dir,
+                communication,
+                asynchronous=config.checkpoint.write_checkpoints_asynchronously,
+                by_parts=config.distributed_training.use_sharded_state,
+            )
+            if spread
+            else CheckpointSaver(
+                own_policy,
+                config.checkpoint.save_dir,
+                asynchronous=config.checkpoint.write_checkpoints_asynchronously,
+            )
         ),
         state=state,
         figures=figures,
@@ -261,8 +301,6 @@ def check_supported(config: RootConfig, communication: Communication) -> None:
         problems += check_data_parallel(distributed)
     refused = {
         "common.quantization_config_path": (config.common.quantization_config_path, "quantisation during training"),
-        "distributed_training.use_sharded_state": (distributed.use_sharded_state, "sharded state"),
-        "distributed_training.cpu_offload": (distributed.cpu_offload, "offloading to CPU memory"),
     }
     problems += [
         f"{option}={value}: {what} is not in this version; leave it out"
@@ -372,6 +410,7 @@ def build_validator(
     subsets: dict[str, SequenceDataset],
     device: torch.device,
     communication: Communication,
+    whole_weights: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Validator:
     """A validator over the given datasets.
 
@@ -396,4 +435,5 @@ def build_validator(
         communication=communication,
         fixed_seed=config.dataset.fixed_validation_seed,
         max_steps=config.dataset.max_valid_steps,
+        whole_weights=whole_weights,
     )

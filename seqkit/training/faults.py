@@ -137,8 +137,13 @@ def non_finite_parameters(modules: Mapping[str, nn.Module]) -> list[str]:
         name
         for prefix, root in modules.items()
         for name, param in root.named_parameters(prefix=prefix)
-        if not bool(torch.isfinite(param).all())
+        if not bool(torch.isfinite(_own(param)).all())
     ]
+
+
+def _own(param: Tensor) -> Tensor:
+    """What this process has of a parameter that may be spread over processes."""
+    return param.to_local() if hasattr(param, "to_local") else param
 
 
 def _finite(value: Any) -> bool:

@@ -188,6 +188,7 @@ def build_precision(
     update_freq: Sequence[int],
     world_size: int = 1,
     offload: bool = False,
+    sharded: type[Precision] | None = None,
 ) -> Precision:
     """Bring `modules` into the precision that the config asks for, and make the `Precision` for their `params`.
 
@@ -196,6 +197,8 @@ def build_precision(
 
     Args:
         offload: the optimizer works on the CPU, on float32 copies there. Says nothing where the model is there too.
+        sharded: the class for `params` of which each process has a part (`training.sharding`). What is computed with
+            them is then converted already, and there are no copies of them.
 
     Raises:
         ConfigError: the options contradict each other.
@@ -221,6 +224,8 @@ def build_precision(
         "convert_first": common.on_cpu_convert_precision and device.type != "cpu",
     }
     precision: Precision
+    if sharded is not None:
+        return sharded(params, name=name, **common_settings)
     if offload:
         precision = MasterWeights(params, name=f"{name}, the optimizer on the CPU", offload=True, **common_settings)
     elif dtype is not None and not memory_efficient:
@@ -231,6 +236,11 @@ def build_precision(
     if dtype is not None:
         _convert(modules, dtype)
     return precision
+
+
+def model_dtype(common: CommonConfig, device: torch.device) -> torch.dtype | None:
+    """The half precision that the config has the model in; None where it stays in float32."""
+    return _formats(common, device)[1]
 
 
 def evaluation_precision(common: CommonConfig, modules: Sequence[nn.Module], device: torch.device) -> Precision:

@@ -124,6 +124,10 @@ class CheckpointSaver:
             self._write(names, state_on_cpu(state()))
         return names
 
+    def whole_state(self, state: CheckpointState) -> CheckpointState:
+        """A state with all of its tensors on the CPU."""
+        return state_on_cpu(state)
+
     def __enter__(self) -> CheckpointSaver:
         return self
 

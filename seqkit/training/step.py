@@ -302,9 +302,10 @@ class UpdateStep:
         """Do the same batches again with the same random numbers, watched. Every process does all of them."""
         self._begin(num_updates)
         with _eager(), NonFiniteWatch(self._modules) as watch:
-            for sample in samples:
+            for place, sample in enumerate(samples):
                 watch.batch = sample
-                self._forward_backward(sample, last=False)
+                # The last one ends an exchange: gradients that wait for one could not be forgotten.
+                self._forward_backward(sample, last=place == len(samples) - 1)
         self._precision.zero_grad()
         return watch
 

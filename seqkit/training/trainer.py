@@ -16,7 +16,6 @@ import torch
 
 from seqkit.checkpoint.policy import SaveEvent
 from seqkit.checkpoint.state import CheckpointState
-from seqkit.checkpoint.weights import state_on_cpu
 from seqkit.config.root import RootConfig
 from seqkit.data.iterators import GroupedIterator
 from seqkit.distributed.communication import Communication, SingleProcess
@@ -118,7 +117,7 @@ class Trainer:
 
     def checkpoint_state(self) -> CheckpointState:
         """Everything that a checkpoint holds, as it stands."""
-        return state_on_cpu(self.parts.snapshot.take())
+        return self.parts.saver.whole_state(self.parts.snapshot.take())
 
     # an epoch
 

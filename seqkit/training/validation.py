@@ -5,8 +5,10 @@ Knows nothing of optimizers, updates or checkpoints. Every sentence of a subset 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -30,6 +32,7 @@ class Validator:
         fixed_seed: the random generators are set to it before each run; None leaves them.
         max_steps: only so many batches of each subset; None for all.
         communication: the processes that share the work; figures are those of all of them.
+        whole_weights: context in which this process has all of the model's weights, where they are spread.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Validator:
         fixed_seed: int | None = None,
         max_steps: int | None = None,
         communication: Communication | None = None,
+        whole_weights: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._task = task
         self._model = model
@@ -54,6 +58,7 @@ class Validator:
         self._fixed_seed = fixed_seed
         self._max_steps = max_steps
         self._communication = SingleProcess() if communication is None else communication
+        self._whole_weights = whole_weights
 
     @property
     def subsets(self) -> list[str]:
@@ -76,12 +81,13 @@ class Validator:
     @torch.no_grad()
     def outputs(self, batches: Iterable[Any]) -> Iterator[Logging | None]:
         """The figures of each batch, one by one; None for an empty one."""
-        for sample in batches:
-            self._communication.step("validation")
-            if not sample:
-                yield None
-                continue
-            yield self._score(sample)
+        with self._whole_weights():
+            for sample in batches:
+                self._communication.step("validation")
+                if not sample:
+                    yield None
+                    continue
+                yield self._score(sample)
 
     def _score(self, sample: Any) -> Logging:
         """A batch's figures; where memory does not suffice, once more after all that is cached was given back.

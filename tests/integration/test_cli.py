@@ -21,7 +21,7 @@ from seqkit.errors import UserError
 from seqkit_cli._main import run
 from tests.unit.config.fakes import PLAIN, register_toys
 
-COMMANDS = ["train", "generate", "interactive", "validate"]
+COMMANDS = ["train", "generate", "interactive", "validate", "eval_lm"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 HEAVY = ("torch", "hydra", "omegaconf", "numpy")
 
@@ -74,7 +74,7 @@ def test_every_command_runs_as_a_module(command: str) -> None:
         timeout=60,
         env=ENVIRONMENT,
     )
-    assert (result.returncode, result.stdout) == (0, f"seqkit-{command} {__version__}\n")
+    assert (result.returncode, result.stdout) == (0, f"seqkit-{command.replace('_', '-')} {__version__}\n")
 
 
 def test_help_on_a_topic(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,9 @@ def test_train_resume_validate_average(data: Path, tmp_path: Path, capsys: pytes
     parts.mkdir()
     assert train(arguments(data, whole, "optimization.max_epoch=2")) == 0
     output = capsys.readouterr().out
-    assert re.search(r"model transformer, criterion label_smoothed_cross_entropy; [\d,]+ parameters", output)
+    assert "model transformer, criterion label_smoothed_cross_entropy" in output
+    assert re.search(r"^ +encoder\.layers \(\d+\) +[\d,]+ ", output, re.MULTILINE)
+    assert re.search(r"^ +all +[\d,]+ +[\d,]+ +100\.0%", output, re.MULTILINE)
     assert "label_smoothing: 0.1" in output
     assert "of 200 sentences, 0 left out as too long" in output
     assert train(arguments(data, parts, "optimization.max_update=6")) == 0

@@ -20,7 +20,7 @@ from seqkit.generation.output import SentenceResult
 from seqkit.hub import Hub, from_pretrained
 from seqkit.registry import registry
 from seqkit_cli import generate, interactive
-from tests.unit.generation.tiny import log_probs_of, tiny_dictionary, tiny_model
+from tests.unit.generation.tiny import TinyTask, log_probs_of, tiny_dictionary, tiny_model
 
 LINES = ["w0 w1", "w2", "w3 w3 w0 w1 w2", "w1 nowhere"]
 
@@ -276,6 +276,62 @@ def test_another_vocabulary_is_told_with_its_sizes(folder: Path, tmp_path: Path)
         CheckpointError, match="another vocabulary \\(source: 8 symbols in the checkpoint, 11 in the source dictionary"
     ):
         from_pretrained(folder, data=tmp_path, cpu=True)
+
+
+def test_models_of_different_vocabularies_make_no_ensemble(tmp_path: Path) -> None:
+    save(tmp_path, tiny_dictionary(7), name="wide.pt")
+    save(tmp_path, tiny_dictionary())
+    with pytest.raises(CheckpointError, match=r"wide\.pt was trained with another vocabulary .*for an ensemble"):
+        from_pretrained(tmp_path, "checkpoint_best.pt:wide.pt", cpu=True)
+
+
+def save_language_model(folder: Path, dictionary: Dictionary) -> Path:
+    folder.mkdir(exist_ok=True)
+    dictionary.save(folder / "dict.txt")
+    chosen = registry("model").get("transformer_lm")
+    options = {"decoder_embed_dim": 8, "decoder_input_dim": 8, "decoder_output_dim": 8, "decoder_ffn_embed_dim": 16}
+    options |= {"decoder_layers": 1, "decoder_attention_heads": 2, "tokens_per_sample": 64, "max_target_positions": 64}
+    torch.manual_seed(3)
+    model = chosen.cls.build(chosen.config(**options), TinyTask(dictionary, dictionary))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    config = {
+        "task": {"_name": "language_modeling", "data": str(folder), "tokens_per_sample": 64},
+        "model": {"_name": "transformer_lm", **options},
+    }
+    write_checkpoint(folder / "lm.pt", CheckpointState(config=config, model=model.state_dict()))
+    return folder / "lm.pt"
+
+
+def test_a_language_model_is_fused_if_it_has_the_target_dictionary(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    path = save_language_model(folder, tiny_dictionary())
+    plain = [result.hypotheses[0].token_scores for result in hub.answer(LINES)]
+    fused = [result.hypotheses[0].token_scores for result in hub.answer(LINES, lm_path=str(path), lm_weight=0.5)]
+    assert fused != plain
+    assert [r.hypotheses[0].token_scores for r in hub.answer(LINES, lm_path=str(path), lm_weight=0.0)] == plain
+    with pytest.raises(CheckpointError, match="holds a model of type TransformerModel; a language model is needed"):
+        hub.answer(LINES, lm_path=str(folder / "other.pt"), lm_weight=0.5)
+    save(tmp_path / "wide", tiny_dictionary(7))
+    wide = from_pretrained(tmp_path / "wide", cpu=True)
+    for language_model, reason in (
+        (save_language_model(tmp_path / "wide", tiny_dictionary(6)), "another dictionary"),
+        (path, "dict.txt|another"),
+    ):
+        with pytest.raises((CheckpointError, DataError), match=reason):
+            wide.answer(LINES, lm_path=str(language_model), lm_weight=0.5)
+
+
+def test_a_language_model_alone_goes_on_writing_and_scores_texts(tmp_path: Path) -> None:
+    path = save_language_model(tmp_path / "lm", tiny_dictionary())
+    hub = from_pretrained(path, cpu=True, max_len_b=9, beam=2)
+    assert hub.translate("w0 w1").startswith("w0 w1 ")
+    assert hub.sample(["w3", "w2 w2"], sampling=True, sampling_topk=3)[1].startswith("w2 w2")
+    scored = hub.score("w0 w1 w2")
+    with torch.no_grad():
+        logits = hub.models[0](torch.tensor([[2, 4, 5]])).logits[0]
+    expected = logits.log_softmax(dim=-1)[torch.arange(3), torch.tensor([4, 5, 6])]
+    torch.testing.assert_close(scored.positional_scores, expected, atol=1e-5, rtol=0)
 
 
 def test_interactive_prints_answers_in_order(

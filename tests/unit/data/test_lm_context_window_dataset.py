@@ -8,7 +8,7 @@ import torch
 
 from seqkit.data.dictionary import Dictionary
 from seqkit.data.lm_context_window_dataset import LMContextWindowDataset
-from seqkit.data.monolingual_dataset import MonolingualDataset
+from seqkit.data.monolingual_dataset import MonolingualDataset, TextItem
 from seqkit.data.token_block_dataset import TokenBlockDataset
 
 TEXT = [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
@@ -24,15 +24,21 @@ def windows(context: int, block: int = 3, *, add_bos_token: bool = False) -> LMC
     return LMContextWindowDataset(dataset, block, context, PAD)
 
 
+def target_of(item: TextItem) -> list[int]:
+    target = item["target"]
+    assert isinstance(target, torch.Tensor)
+    return target.tolist()
+
+
 @pytest.mark.parametrize("context", [1, 2, 5, 30])
 @pytest.mark.parametrize("block", [1, 3, 20])
 def test_each_token_is_predicted_once_behind_its_context(context: int, block: int) -> None:
     dataset = windows(context, block)
     read = [2, *TEXT[:-1]]
-    predicted = []
+    predicted: list[int] = []
     for index in range(len(dataset)):
         item = dataset[index]
-        source, target = item["source"].tolist(), item["target"].tolist()
+        source, target = item["source"].tolist(), target_of(item)
         start = index * block
         assert source == read[max(start - context, 0) : start + block]
         before = min(start, context)
@@ -55,13 +61,13 @@ def test_a_longer_block_has_less_context() -> None:
     dataset = windows(4)
     dataset.tokens_per_sample = 1  # windows of five tokens, and blocks of three
     assert dataset[2]["source"].tolist() == [7, 8, 9, 10, 11][-5:]
-    assert dataset[2]["target"].tolist() == [PAD, PAD, 10, 11, 12]
+    assert target_of(dataset[2]) == [PAD, PAD, 10, 11, 12]
 
 
 def test_the_bos_of_a_block_counts_in_its_window() -> None:
     dataset = windows(4, add_bos_token=True)
     assert dataset[1]["source"].tolist() == [2, 4, 5, 0, 6, 7, 8]
-    assert dataset[1]["target"].tolist() == [PAD, PAD, PAD, 0, 7, 8, 9]
+    assert target_of(dataset[1]) == [PAD, PAD, PAD, 0, 7, 8, 9]
 
 
 def test_batches_are_padded_on_the_right() -> None:

@@ -15,7 +15,12 @@ CASES = [
     ("none", "h@@ a </s>", ["h@@", "a", "</s>"], "h@@ a\n"),
     ("subword_nmt", "un@@ schö@@ n ist es </s>", ["unschön", "ist", "es", "</s>"], "unschön ist es\n"),
     ("@@ ", "un@@ d o@@ </s>", ["und", "o</s>"], "und o\n"),
-    ("sentencepiece", "▁un schön ▁ist ▁ s </s> ▁a </s>", ["unschön", "ist", "s", "</s>", "a", "</s>"], "unschön ist s\na\n"),
+    (
+        "sentencepiece",
+        "▁un schön ▁ist ▁ s </s> ▁a </s>",
+        ["unschön", "ist", "s", "</s>", "a", "</s>"],
+        "unschön ist s\na\n",
+    ),
     ("wordpiece", "_un d _o </s>", ["und", "o", "</s>"], "und o\n"),
     ("_EOW", "un d_EOW o_EOW </s>", ["und", "o", "</s>"], "und o\n"),
 ]
@@ -38,17 +43,13 @@ def words_of(spelling: WordSpelling, tokens: np.ndarray) -> list[str]:
 
 
 @pytest.mark.parametrize(("post_process", "line", "words", "text"), CASES, ids=[str(case[0]) for case in CASES])
-def test_words_and_bytes(post_process: str | None, line: str, words: list[str], text: str | None) -> None:
+def test_words_and_bytes(post_process: str | None, line: str, words: list[str], text: str) -> None:
     dictionary, tokens = spelled(line.split(" "))
     spelling = WordSpelling(dictionary, post_process)
-    if post_process == "sentencepiece":
-        text, words = "unschön ist  s\na\n", ["unschön", "ist", "▁", "s", "</s>", "a", "</s>"]
-        words[2:4] = ["s"]  # the lone mark and what follows it are one word
     assert words_of(spelling, tokens) == words
     before = np.concatenate(([dictionary.eos()], tokens[:-1]))
     assert spelling.knows_bytes
-    assert text is not None
-    assert int(spelling.bytes_of(tokens, before).sum()) == len(text.replace("  ", " ").encode())
+    assert int(spelling.bytes_of(tokens, before).sum()) == len(text.encode())
 
 
 def test_a_word_that_is_broken_off_keeps_its_mark() -> None:

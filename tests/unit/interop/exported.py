@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqkit.data.dictionary import Dictionary
-from seqkit.interop._exports import Symbols
+from seqkit.interop.exports import Symbols
 from seqkit.models.base import Model
 from seqkit.registry import registry
 from tests.unit.generation.tiny import TinyTask, tiny_dictionary

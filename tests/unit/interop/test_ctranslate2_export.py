@@ -20,12 +20,15 @@ from tests.unit.interop.exported import DICTIONARY, OTHER_DICTIONARY, TEXT, smal
 ctranslate2 = pytest.importorskip("ctranslate2", reason="the extra `export` is not installed")
 
 SOURCES = [[4, 9, 7], [23, 5, 5, 11, 17, 20, 8], [6]]
+LONGEST = 10
 
 
-def translations(model: Model, source: Dictionary, target: Dictionary) -> tuple[list[str], list[float]]:
-    found = search(model, SOURCES, target, beam=3, max_len_a=0, max_len_b=10, unnormalized=True)
-    texts = [" ".join(target.symbols[token] for token in hypotheses[0].tokens.tolist()) for hypotheses in found]
-    return texts, [float(hypotheses[0].score) for hypotheses in found]
+def translations(model: Model, target: Dictionary) -> tuple[list[str], list[float]]:
+    """Outputs without EOS; their scores, without EOS where that was only put to an end (as CTranslate2 has it)."""
+    found = search(model, SOURCES, target, beam=3, max_len_a=0, max_len_b=LONGEST, unnormalized=True)
+    best = [hypotheses[0] for hypotheses in found]
+    texts = [" ".join(target.symbols[token] for token in hypothesis.tokens[:-1].tolist()) for hypothesis in best]
+    return texts, [float(hypothesis.positional_scores[:LONGEST].sum()) for hypothesis in best]
 
 
 @pytest.mark.parametrize(
@@ -63,18 +66,26 @@ def test_the_same_hypotheses(tmp_path: Path) -> None:
     model = small_model("transformer", share_all_embeddings=True)
     export_ctranslate2(model, symbols(), tmp_path)
     translator = ctranslate2.Translator(str(tmp_path), device="cpu", intra_threads=1)
-    expected, scores = translations(model, DICTIONARY, DICTIONARY)
+    expected, scores = translations(model, DICTIONARY)
     results = translator.translate_batch(
         [[DICTIONARY.symbols[token] for token in source] for source in SOURCES],
         beam_size=3,
-        max_decoding_length=10,
+        max_decoding_length=LONGEST,
+        min_decoding_length=0,  # what it forbids has no share in its scores
         length_penalty=0,
         return_scores=True,
-        suppress_sequences=[["<pad>"]],
     )
     got = [" ".join(result.hypotheses[0]) for result in results]
-    assert got == [line.removesuffix(" </s>").removesuffix("</s>") for line in expected]
+    assert got == expected
     np.testing.assert_allclose([result.scores[0] for result in results], scores, atol=1e-4)
+
+
+def test_outputs_may_be_longer_than_those_of_training(tmp_path: Path) -> None:
+    """CTranslate2's own limit is 256 tokens, more than the model's 24."""
+    export_ctranslate2(small_model("transformer"), symbols(), tmp_path)
+    translator = ctranslate2.Translator(str(tmp_path), device="cpu", intra_threads=1)
+    (result,) = translator.translate_batch([["w0"]], min_decoding_length=30, max_decoding_length=30)
+    assert len(result.hypotheses[0]) == 30
 
 
 @pytest.mark.parametrize(
@@ -88,7 +99,7 @@ def test_the_same_hypotheses(tmp_path: Path) -> None:
         ("decoder_lm", {}),
         ("decoder_lm", {"decoder_kv_heads": 2, "share_decoder_input_output_embed": True, "activation_fn": "gelu"}),
         ("decoder_lm", {"decoder_kv_heads": 1, "decoder_head_dim": 8, "qk_norm": True}),
-        ("decoder_lm", {"sliding_window": 4}),
+        ("decoder_lm", {"sliding_window": 24}),
         ("decoder_lm", {"rope_scaling": "linear", "rope_factor": 4.0, "rope_theta": 500.0}),
         ("decoder_lm", {"rope_scaling": "ntk", "rope_factor": 4.0}),
         ("decoder_lm", {"rope_scaling": "llama3", "rope_factor": 8.0, "rope_original_positions": 16}),
@@ -148,6 +159,7 @@ def test_all_that_does_not_fit_is_told_at_once(tmp_path: Path) -> None:
         ("transformer_lm", {"scale_heads": True}, r"model\.scale_heads=true: NormFormer"),
         ("transformer_lm", {"decoder_input_dim": 8}, "both or none must differ"),
         ("decoder_lm", {"rope_scaling": "yarn", "rope_factor": 2.0, "rope_original_positions": 8}, "rope_scaling=yarn"),
+        ("decoder_lm", {"sliding_window": 23}, "texts longer than the window"),
     ],
 )
 def test_what_does_not_fit_is_refused(name: str, options: dict[str, Any], reason: str, tmp_path: Path) -> None:

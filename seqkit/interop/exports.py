@@ -53,33 +53,38 @@ class Symbols:
         """Whether input and output have the same symbols."""
         return self.source.symbols == self.target.symbols
 
-    def save(self, folder: Path) -> None:
-        """Write the dictionaries as data folders have them."""
-        self.source.save(folder / self.source_name)
-        if self.target_name != self.source_name:
-            self.target.save(folder / self.target_name)
-
 
 def symbols_of(task: Task) -> Symbols:
-    """The symbols of a task of text.
+    """The symbols of a task whose texts begin and end as other libraries expect.
 
     Raises:
-        ConfigError: the task's input or output is no text, or it is one that no export is known for.
+        ConfigError: it is another task.
     """
-    if isinstance(task, LanguageModeling):
+    if type(task) is LanguageModeling:
         return Symbols(task.source_dictionary, task.target_dictionary, task.begin_symbol)
-    if isinstance(task, Translation):
-        source, target = task.config.source_lang, task.config.target_lang
-        return Symbols(
-            task.source_dictionary,
-            task.target_dictionary,
-            task.target_dictionary.eos(),
-            f"dict.{source}.txt",
-            f"dict.{target}.txt",
-        )
+    if type(task) is Translation:
+        source_name, target_name = _names(task)
+        target = task.target_dictionary
+        return Symbols(task.source_dictionary, target, target.eos(), source_name, target_name)
     raise ConfigError(
-        f"models of task={task.config._name} cannot be exported; those of translation and language_modeling can"
+        f"models of task={task.config._name} cannot be exported to other libraries; those of translation and "
+        "language_modeling can, and safetensors holds any"
     )
+
+
+def save_dictionaries(task: Task, folder: Path) -> None:
+    """Write a task's dictionaries as its data folder has them."""
+    source = task.source_dictionary
+    if isinstance(task, Translation):
+        source_name, target_name = _names(task)
+        task.source_dictionary.save(folder / source_name)
+        task.target_dictionary.save(folder / target_name)
+    else:
+        (task.target_dictionary if source is None else source).save(folder / "dict.txt")
+
+
+def _names(task: Translation) -> tuple[str, str]:
+    return f"dict.{task.config.source_lang}.txt", f"dict.{task.config.target_lang}.txt"
 
 
 def require_fit(library: str, model: Model, problems: Sequence[str]) -> None:
@@ -176,7 +181,9 @@ def new_folder(output: str | Path, *, force: bool = False) -> Iterator[Path]:
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{target} is a file; give the folder to make")
     if target.is_dir() and any(target.iterdir()) and not force:
-        raise CheckpointError(f"{target} is there already and not empty; give another name, or --force to write into it")
+        raise CheckpointError(
+            f"{target} is there already and not empty; give another name, or --force to write into it"
+        )
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
