@@ -10,7 +10,7 @@ import logging
 import os
 import traceback
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,12 +43,14 @@ class Split:
         count: how many lists there are at most.
         scoring: the section `scoring` of the checkpoint's config with what was given.
         symbols: of the target dictionary.
+        stop: ends the decoding, wherever it stands, even before the first batch was asked for.
     """
 
     batches: Generator[list[Decoded], None, None]
     count: int
     scoring: Config | None
     symbols: list[str]
+    stop: Callable[[], None]
 
 
 def decode_split(config: RootConfig, shard: tuple[int, int] = (0, 1)) -> Split:
@@ -87,7 +89,9 @@ def decode_split(config: RootConfig, shard: tuple[int, int] = (0, 1)) -> Split:
         if reports_left_out and rank == processes - 1 and len(epoch.ignored):
             yield with_reference(hub.left_out(dataset, epoch.ignored.tolist()))
 
-    return Split(decoded(), len(batches) + 1, hub.config.scoring, list(hub.target_dictionary.symbols))
+    lists = decoded()
+    symbols = list(hub.target_dictionary.symbols)
+    return Split(lists, len(batches) + 1, hub.config.scoring, symbols, lists.close)
 
 
 def decode_split_in_processes(config: RootConfig, plan: Plan) -> Split:
@@ -103,7 +107,7 @@ def decode_split_in_processes(config: RootConfig, plan: Plan) -> Split:
     except BaseException:
         workers.stop()
         raise
-    return Split(workers.batches(), first.lists * plan.starts, first.scoring, first.symbols)
+    return Split(workers.batches(), first.lists * plan.starts, first.scoring, first.symbols, workers.stop)
 
 
 class _Header(NamedTuple):

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,7 @@ def generate(config: RootConfig) -> int:
             split = decode_split_in_processes(config, plan)
         else:
             split = decode_split(config, (plan.first_rank, plan.world_size))
-        stack.enter_context(closing(split.batches))
+        stack.callback(split.stop)
         scorer = _scorer(split, config)
         progress = make_progress(
             split.batches,

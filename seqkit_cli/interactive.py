@@ -115,13 +115,19 @@ def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
 
 def _buffers(lines: Iterator[str], size: int) -> Iterator[list[str]]:
     buffer: list[str] = []
-    for line in lines:
-        buffer.append(line)
-        if len(buffer) >= size:
-            yield buffer
-            buffer = []
+    problem: DataError | None = None
+    try:
+        for line in lines:
+            buffer.append(line)
+            if len(buffer) >= size:
+                yield buffer
+                buffer = []
+    except DataError as error:
+        problem = error  # the lines before the one that cannot be read are decoded all the same
     if buffer:
         yield buffer
+    if problem is not None:
+        raise problem
 
 
 if __name__ == "__main__":

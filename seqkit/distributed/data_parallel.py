@@ -90,6 +90,7 @@ class OverlappedExchange:
         self.gradient_factor = float(communication.world_size)
         self.is_broken = False
         self._communication = communication
+        self._sends_buffers = config.broadcast_buffers and any(True for _ in module.buffers())
         # PyTorch 2.13 has given the option another name.
         renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
         buffers: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": config.broadcast_buffers}
@@ -104,7 +105,11 @@ class OverlappedExchange:
             self._module.register_comm_hook(None, fp16_compress_hook)
 
     def __call__(self, sample: Any) -> Any:
-        return self._module(sample)
+        # Forward may begin with an exchange of buffers: who does it again is one exchange ahead of the others.
+        self.is_broken = self._sends_buffers
+        output = self._module(sample)
+        self.is_broken = False
+        return output
 
     def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
         return contextlib.nullcontext() if last else self._module.no_sync()
@@ -131,6 +136,7 @@ class ExchangeAfterwards:
 
     Slower than `OverlappedExchange`, and without its demands: parameters may be used by some processes only, or several
     times; a process that ran out of memory can still take part. Parameters that no process used get zero gradients.
+    Buffers, where they are copied from rank 0, are so once for each update, with the gradients.
     """
 
     def __init__(self, module: nn.Module, communication: Communication, config: DistributedTrainingConfig) -> None:
@@ -138,7 +144,7 @@ class ExchangeAfterwards:
         self.is_broken = False
         self._module = module
         self._communication = communication
-        self._broadcasts_buffers = config.broadcast_buffers
+        self._buffers = list(module.buffers()) if config.broadcast_buffers else []
         self._buckets = _buckets(
             [param for param in module.parameters() if param.requires_grad], config.bucket_cap_mb * _MEBIBYTE
         )
@@ -146,13 +152,8 @@ class ExchangeAfterwards:
     def __call__(self, sample: Any) -> Any:
         return self._module(sample)
 
-    @contextmanager
-    def accumulating(self, *, last: bool) -> Iterator[None]:
-        if self._broadcasts_buffers and self._module.training:
-            with self._communication.waiting("the exchange of buffers"):
-                for buffer in self._module.buffers():
-                    dist.broadcast(buffer, 0)
-        yield
+    def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()
 
     def exchanging(self, *, last: bool) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -160,6 +161,9 @@ class ExchangeAfterwards:
     @torch.no_grad()
     def finish(self) -> None:
         with self._communication.waiting("the exchange of gradients"):
+            # Here, as all processes come here once, whatever batches they had and whether memory sufficed for them.
+            for buffer in self._buffers:
+                dist.broadcast(buffer, 0)
             sent = []
             for bucket in self._buckets:
                 for param in bucket:
@@ -203,6 +207,11 @@ def take_weights_of_main(module: nn.Module, communication: Communication) -> Non
     with communication.waiting("taking over the weights of rank 0"):
         for tensor in [*module.parameters(), *module.buffers()]:
             dist.broadcast(tensor.detach(), 0)
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process has, sharing its memory: all of it where it is not spread over them."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def check_data_parallel(config: DistributedTrainingConfig) -> list[str]:

@@ -24,6 +24,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, Shard
 
 from seqkit.distributed.communication import Communication
+from seqkit.distributed.data_parallel import own_part
 from seqkit.errors import ConfigError
 
 
@@ -141,11 +142,6 @@ class _Root(nn.Module):
 def can_leave_out() -> bool:
     """Whether a process may leave out parts of the model that others use; older versions of PyTorch would hang."""
     return hasattr(FSDPModule, "set_reduce_scatter_unused_params")
-
-
-def own_part(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this process has, sharing its memory: all of it where it is not spread."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_on_cpu(tensor: Tensor, *, keep: bool = True) -> Tensor | None:

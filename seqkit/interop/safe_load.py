@@ -88,6 +88,8 @@ def safe_load(path: str | Path) -> Any:
         raise DamagedCheckpointError(f"{path} is not a checkpoint, or is damaged (no PyTorch file)") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    except (IndexError, KeyError, TypeError, ValueError):  # of the unpickler, on what is no pickle
+        raise DamagedCheckpointError(f"{path} is not a checkpoint, or is damaged (no PyTorch file)") from None
     except Exception as error:  # a damaged file makes torch's reader fail in any way
         raise DamagedCheckpointError(f"{path} is not a checkpoint, or is damaged: {_first_line(error)}") from None
 

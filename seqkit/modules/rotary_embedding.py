@@ -118,14 +118,18 @@ class RotaryEmbedding(nn.Module):
             lengths = torch.as_tensor(length if text_length is None else text_length, device=self.cosines.device)
             if bool((lengths > self.scaling.original).any()):
                 return self._stretched(length, positions, lengths)
-        if length > self.cosines.size(0):
-            size = max(length, 2 * self.cosines.size(0), _FIRST_SIZE)
-            angles = torch.arange(size, dtype=torch.float).unsqueeze(1) * self.frequencies()
-            cosines, sines = self._table(angles)
-            self.cosines, self.sines = cosines.to(self.cosines), sines.to(self.sines)
+        # Threads that decode side by side may get here together: each goes on with tables that it has checked.
+        cosines, sines = self.cosines, self.sines
+        if length > min(cosines.size(0), sines.size(0)):
+            size = max(length, 2 * cosines.size(0), _FIRST_SIZE)
+            with torch.inference_mode(False):  # training may go on with the tables
+                angles = torch.arange(size, dtype=torch.float).unsqueeze(1) * self.frequencies()
+                new_cosines, new_sines = self._table(angles)
+                cosines, sines = new_cosines.to(cosines), new_sines.to(sines)
+            self.cosines, self.sines = cosines, sines
         if positions is None:
-            return Rotation(self.cosines[:length].unsqueeze(1), self.sines[:length].unsqueeze(1))
-        return Rotation(self.cosines[positions].unsqueeze(2), self.sines[positions].unsqueeze(2))
+            return Rotation(cosines[:length].unsqueeze(1), sines[:length].unsqueeze(1))
+        return Rotation(cosines[positions].unsqueeze(2), sines[positions].unsqueeze(2))
 
     def frequencies(self) -> Tensor:
         """(D/2,) float32: the angle per position of each pair of channels; `dynamic` ones for short texts."""

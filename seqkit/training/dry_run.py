@@ -23,6 +23,7 @@ from seqkit.checkpoint.io import read_checkpoint
 from seqkit.config.root import RootConfig
 from seqkit.data.iterators import EpochBatchIterator, GroupedIterator
 from seqkit.distributed.communication import Communication
+from seqkit.distributed.data_parallel import own_part
 from seqkit.errors import CheckpointError, UserError
 from seqkit.metrics.progress import format_figure
 from seqkit.metrics.text_table import bytes_text, text_table
@@ -119,8 +120,8 @@ class SavedForBackward:
     """
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self._own = {tensor.untyped_storage().data_ptr() for tensor in parameters}
-        self._counts: dict[int, int] = {}
+        self._own = {own_part(tensor).untyped_storage().data_ptr() for tensor in parameters}
+        self._counts: dict[tuple[int, int], int] = {}
         self._now = 0
         self.peak = 0
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack)
@@ -139,19 +140,19 @@ class SavedForBackward:
             return tensor
         return _Kept(tensor, self)
 
-    def add(self, storage: torch.UntypedStorage) -> None:
-        """One more tensor of this storage is kept."""
-        count = self._counts.get(storage.data_ptr(), 0)
-        self._counts[storage.data_ptr()] = count + 1
+    def add(self, place: tuple[int, int]) -> None:
+        """One more tensor is kept of the storage at this address, of so many bytes."""
+        count = self._counts.get(place, 0)
+        self._counts[place] = count + 1
         if not count:
-            self._now += storage.nbytes()
+            self._now += place[1]
             self.peak = max(self.peak, self._now)
 
-    def remove(self, storage: torch.UntypedStorage) -> None:
+    def remove(self, place: tuple[int, int]) -> None:
         """One tensor of this storage is kept no longer."""
-        self._counts[storage.data_ptr()] -= 1
-        if not self._counts[storage.data_ptr()]:
-            self._now -= storage.nbytes()
+        self._counts[place] -= 1
+        if not self._counts[place]:
+            self._now -= place[1]
 
 
 class _Kept:
@@ -160,10 +161,13 @@ class _Kept:
     def __init__(self, tensor: Tensor, counter: SavedForBackward) -> None:
         self.tensor = tensor
         self._counter = counter
-        counter.add(tensor.untyped_storage())
+        storage = tensor.untyped_storage()
+        # As they are now: `fully_shard` gives a gathered weight's memory up while autograd keeps the tensor.
+        self._place = storage.data_ptr(), storage.nbytes()
+        counter.add(self._place)
 
     def __del__(self) -> None:
-        self._counter.remove(self.tensor.untyped_storage())
+        self._counter.remove(self._place)
 
 
 def _unpack(kept: _Kept | Tensor) -> Tensor:
@@ -335,7 +339,8 @@ def _optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _bytes(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in {id(tensor): tensor for tensor in tensors}.values())
+    distinct = {id(tensor): own_part(tensor) for tensor in tensors}.values()
+    return sum(tensor.numel() * tensor.element_size() for tensor in distinct)
 
 
 def _peak_of_process() -> int:

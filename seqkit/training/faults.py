@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from seqkit.distributed.data_parallel import own_part
 from seqkit.errors import SeqkitError
 
 _SHOWN = 16
@@ -137,13 +138,8 @@ def non_finite_parameters(modules: Mapping[str, nn.Module]) -> list[str]:
         name
         for prefix, root in modules.items()
         for name, param in root.named_parameters(prefix=prefix)
-        if not bool(torch.isfinite(_own(param)).all())
+        if not bool(torch.isfinite(own_part(param)).all())
     ]
-
-
-def _own(param: Tensor) -> Tensor:
-    """What this process has of a parameter that may be spread over processes."""
-    return param.to_local() if hasattr(param, "to_local") else param
 
 
 def _finite(value: Any) -> bool:

@@ -23,7 +23,8 @@ from seqkit.checkpoint.state import CheckpointState
 from seqkit.config.root import RootConfig
 from seqkit.config.validate import to_dict
 from seqkit.distributed.communication import Communication
-from seqkit.distributed.fully_sharded import FullySharded, can_leave_out, own_part, spread_like, whole_on_cpu
+from seqkit.distributed.data_parallel import own_part
+from seqkit.distributed.fully_sharded import FullySharded, can_leave_out, spread_like, whole_on_cpu
 from seqkit.errors import ConfigError
 from seqkit.modules.layer_drop import LayerDropList
 from seqkit.optim.base import works_on_cpu

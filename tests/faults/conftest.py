@@ -32,7 +32,7 @@ _RESULTS = pytest.StashKey[dict[str, list[str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-rounds", type=int, default=2, help="times that each random fault is tried (by hand: 30)")
+    parser.addoption("--fault-rounds", type=int, default=1, help="times that each fault is tried (by hand: 30)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,7 +60,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture(scope="session")
 def rounds(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("fault_rounds", default=2))
+    return int(request.config.getoption("fault_rounds", default=1))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.faults.conftest import UPDATES
 
 
 def test_at_random_moments(training: Any, goes_on_the_same: Any, survived: Any, rounds: int) -> None:
-    for number in range(rounds):
+    for number in range(max(2, rounds)):
         rng = random.Random(number)
         interrupted = training(f"random-{number}")
         killed = 0

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from seqkit.checkpoint.io import read_checkpoint
 from seqkit.config.base import Config, option
 from seqkit.config.root import RootConfig
-from seqkit.distributed.fully_sharded import FullySharded, own_part
+from seqkit.distributed.data_parallel import own_part
+from seqkit.distributed.fully_sharded import FullySharded
 from seqkit.distributed.launch import run_member, start_members, told
 from seqkit.distributed.plan import Plan
 from seqkit.distributed.process_group import ProcessGroup
@@ -29,7 +30,7 @@ from seqkit.training.interrupt import StopRequest
 from tests.unit.training.toy import Recorder, assert_same_state, run, toy_config
 
 TWO = Plan(2, starts=2)
-OPTIMIZERS = ("adadelta", "adagrad", "adamax", "adamw", "lamb", "lion", "muon", "nag", "sgd")
+OPTIMIZERS = ("adamw", "lamb", "lion", "muon", "sgd")
 KINDS = ("full", "shards")
 SHORT = {"max_update": 3}
 UNSAVED = {"no_save": True}
@@ -45,7 +46,7 @@ class LayeredToyConfig(Config):
 
 
 class LayeredToy(Model):
-    """Embedding, two layers, a projection that shares the embedding's weight. 5 rows do not divide by 2, 1 row by far."""
+    """Embedding, two layers, a projection that shares the embedding's weight. 5 rows and 1 row do not divide by 2."""
 
     def __init__(self, vocabulary: int, width: int, dropout: float, layerdrop: float) -> None:
         super().__init__()
@@ -142,10 +143,13 @@ def trainings(plan: Plan, folder: str) -> int:
         member, place = Member(group, Path(folder)), Path(folder)
         drop, shards = {"dropout": 0.3}, {"use_sharded_state": True}
         ema = {"store_ema": True, "ema_decay": 0.9, "ema_fp32": True}
+        two: dict[str, Any] = {"max_epoch": 2}
         results: dict[str, Any] = {"plain": member.train("plain", look=parts)}
         whole = {"no_reshard_after_forward": True} | shards
         results["one unit"] = member.train("one unit", look=parts, model={"min_params_to_wrap": 1000}, spread=whole)
-        results["dropping"] = member.train("dropping", look=parts, model={"layerdrop": 0.5}, checkpoint=UNSAVED)
+        results["dropping"] = member.train(
+            "dropping", look=parts, model={"layerdrop": 0.5}, checkpoint=UNSAVED, optimization=two
+        )
         results["accumulating"] = member.train("accumulating", optimization={"update_freq": [2], "clip_norm": 1.0})
         results["bf16"] = member.train("bf16", common={"bf16": True}, spread={"fp32_reduce_scatter": True})
         results["lean"] = member.train(
@@ -163,13 +167,13 @@ def trainings(plan: Plan, folder: str) -> int:
         results["compile"] = member.failing("compile", common={"compile": "default"})
         results["after one process"] = member.train("begun by one")
         for kind, spread in (("full", {}), ("shards", shards)):
-            both: dict[str, Any] = {"model": drop, "ema": ema, "spread": spread}
+            both: dict[str, Any] = {"model": drop, "ema": ema, "spread": spread, "optimization": two}
             results[f"{kind} first"] = member.train(f"{kind} parts", stop_after=8, **both)
             results[f"{kind} second"] = member.train(f"{kind} parts", **both)
             results[f"{kind} whole"] = member.train(f"{kind} whole", **both)
         kept = {"keep_last_epochs": 1, "no_last_checkpoints": True}
         checkpoint = {"save_dir": f"{place}/keep"} | kept
-        results["keeping"] = member.train("keeping", spread=shards, checkpoint=checkpoint)
+        results["keeping"] = member.train("keeping", spread=shards, checkpoint=checkpoint, optimization=two)
         results["diverged"] = member.failing("diverged", criterion=explode)
         (place / f"{group.rank}.json").write_text(json.dumps(results))
         return 0
@@ -226,7 +230,7 @@ class TestSameNumbers:
         first, second = (results["dropping"] for results in ranks)
         assert first["seen"]["units"] == 1  # processes drop different layers, so none is gathered by itself
         assert first["weights"] == second["weights"]
-        assert len(first["losses"]) == 15
+        assert len(first["losses"]) == 10
 
     def test_accumulation_and_clipping(self, ranks: list[dict[str, Any]], tmp_path: Path) -> None:
         _, recorder, _ = run(settings(tmp_path, "alone", optimization={"update_freq": [4], "clip_norm": 1.0}))
@@ -246,7 +250,7 @@ class TestSameNumbers:
     def test_half_precision(self, ranks: list[dict[str, Any]], name: str) -> None:
         losses = ranks[0][name]["losses"]
         assert losses == ranks[1][name]["losses"]
-        assert losses == pytest.approx(ranks[0]["plain"]["losses"][: len(losses)], rel=0.05)
+        assert losses == pytest.approx(ranks[0]["plain"]["losses"][: len(losses)], rel=0.05, abs=0.2)
 
     def test_master_weights_stay_in_float32(self, ranks: list[dict[str, Any]]) -> None:
         weights = torch.tensor(ranks[0]["bf16"]["weights"]["embed_tokens.weight"])
@@ -305,16 +309,16 @@ class TestCheckpoints:
     def test_folders_are_kept_as_long_as_their_names(self, ranks: list[dict[str, Any]], folder: Path) -> None:
         assert ranks[0]["keeping"]["saves"][0] == ["checkpoint1.pt", "checkpoint_best.pt"]
         names = sorted(path.name for path in (folder / "keep").iterdir())
-        assert names == ["checkpoint3.pt", "checkpoint_best.pt", "checkpoint_shards_15"]
-        assert read_checkpoint(folder / "keep/checkpoint_best.pt").progress["num_updates"] == 15
+        assert names == ["checkpoint2.pt", "checkpoint_best.pt", "checkpoint_shards_10"]
+        assert read_checkpoint(folder / "keep/checkpoint_best.pt").progress["num_updates"] == 10
 
     def test_damage_to_a_part_is_noticed(self, ranks: list[dict[str, Any]], folder: Path) -> None:
-        part = next((folder / "keep/checkpoint_shards_15").glob("__1_*"))
+        part = next((folder / "keep/checkpoint_shards_10").glob("__1_*"))
         content = bytearray(part.read_bytes())
         content[len(content) // 2] ^= 1
         part.write_bytes(content)
         with pytest.raises(DamagedCheckpointError, match=r"__1_0.distcp is not what its SHA-256 checksum says"):
-            read_checkpoint(folder / "keep/checkpoint3.pt")
+            read_checkpoint(folder / "keep/checkpoint2.pt")
         part.unlink()
         with pytest.raises(DamagedCheckpointError, match="is missing"):
-            read_checkpoint(folder / "keep/checkpoint3.pt")
+            read_checkpoint(folder / "keep/checkpoint2.pt")

@@ -13,6 +13,8 @@ from torch import Tensor
 from seqkit.generation.search._top_candidates import top_candidates
 from seqkit.generation.search.base import Candidates, Parted, SearchStrategy
 
+_NONE = float("-inf")
+
 
 class DiverseBeamSearch(SearchStrategy):
     """Each group is a beam search of its own whose words cost more where earlier groups have just chosen them.
@@ -59,18 +61,30 @@ class DiverseBeamSearch(SearchStrategy):
                 index = chosen.tokens[:, None].expand(-1, own_BMV.size(1), -1)
                 own_BMV.scatter_add_(2, index, (-self.strength * cost_BM)[:, None].expand_as(index))
             best = top_candidates(own_BMV, own_scores_BM, members)
+            if not everyone_is_equal and not self.reopen_ended:
+                # what has ended leaves its place empty
+                alive_B1 = own_scores_BM.ne(_NONE).sum(dim=1, keepdim=True)
+                ranks = torch.arange(members, device=alive_B1.device)
+                best = best._replace(scores=best.scores.masked_fill(ranks >= alive_B1, _NONE))
             found.append(best._replace(beams=best.beams * self.groups + group))
         tokens_BMG = torch.stack([candidates.tokens for candidates in found], dim=2)
         scores_BMG = torch.stack([candidates.scores for candidates in found], dim=2)
         beams_BMG = torch.stack([candidates.beams for candidates in found], dim=2)
-        self._overlap_BGG = self._overlap_BGG + tokens_BMG[..., None].eq(tokens_BMG[..., None, :]).sum(dim=1)
+        same_BMGG = tokens_BMG[..., None].eq(tokens_BMG[..., None, :])
+        if not self.reopen_ended:
+            same_BMGG &= scores_BMG.ne(_NONE)[..., None] & scores_BMG.ne(_NONE)[..., None, :]
+        self._overlap_BGG = self._overlap_BGG + same_BMGG.sum(dim=1)
         return Candidates(scores_BMG.flatten(1), tokens_BMG.flatten(1), beams_BMG.flatten(1))
 
     def part(self, candidates: Candidates, end: int) -> Parted:
         if not self.reopen_ended:
-            return super().part(candidates, end)
+            # hypotheses keep their places, and so their groups
+            is_end_BK = candidates.tokens.eq(end)
+            places_BK = torch.arange(self.beam, device=is_end_BK.device).expand_as(is_end_BK)
+            going_on = candidates._replace(scores=candidates.scores.masked_fill(is_end_BK, _NONE))
+            return Parted(is_end_BK & candidates.scores.ne(_NONE), places_BK, going_on)
         # what has ended is told by its place: the next candidate in that place does not count, whatever it continues
-        ended_BK = candidates.tokens.eq(end) & candidates.scores.ne(float("-inf")) & ~self._closed_BK
+        ended_BK = candidates.tokens.eq(end) & candidates.scores.ne(_NONE) & ~self._closed_BK
         closed_BK = self._closed_BK | ended_BK
         chosen_BK = self.first_without(closed_BK)
         self._closed_BK = closed_BK.gather(1, chosen_BK)

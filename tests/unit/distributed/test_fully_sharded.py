@@ -16,8 +16,8 @@ from seqkit.checkpoint.sharded import _MetadataReader
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.config.sections import DistributedTrainingConfig
 from seqkit.distributed.communication import SingleProcess
-from seqkit.distributed.data_parallel import check_data_parallel, is_fully_sharded
-from seqkit.distributed.fully_sharded import FullySharded, own_part, spread_like, whole_on_cpu
+from seqkit.distributed.data_parallel import check_data_parallel, is_fully_sharded, own_part
+from seqkit.distributed.fully_sharded import FullySharded, spread_like, whole_on_cpu
 from seqkit.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from seqkit.modules.layer_drop import LayerDropList
 from seqkit.training.sharding import find_units, gather_state

@@ -97,3 +97,13 @@ def test_what_cannot_be() -> None:
         RotaryEmbedding(3)
     with pytest.raises(ValueError, match="unknown rotary scaling 'twice'; there are: none, linear"):
         RotaryEmbedding(4, scaling=RotaryScaling("twice"))
+
+
+def test_training_goes_on_with_tables_that_were_made_while_decoding() -> None:
+    rotary = RotaryEmbedding(8)
+    x = torch.randn(1, 5, 2, 8)
+    with torch.inference_mode():
+        rotary(5)(x)
+    trained = x.clone().requires_grad_()
+    rotary(5)(trained).sum().backward()
+    assert trained.grad is not None

@@ -79,6 +79,21 @@ def test_every_hypothesis_ends_once() -> None:
             assert hypothesis.tokens.tolist().index(DICTIONARY.eos()) == hypothesis.tokens.numel() - 1
 
 
+def test_what_has_ended_is_not_replaced_and_all_others_stay_in_their_groups() -> None:
+    strategy = started(4, 2, 0.0)
+    scores = torch.tensor([[-1.0, -2.0, -3.0, -4.0]])
+    beams = torch.tensor([[0, 1, 2, 3]])
+    parted = strategy.part(Candidates(scores, torch.tensor([[END, 5, 6, 7]]), beams), END)
+    assert parted.ended.tolist() == [[True, False, False, False]]
+    assert parted.chosen.tolist() == [[0, 1, 2, 3]]
+    log_probs = torch.tensor([-9.0, -9.0, -9.0, -1.0, -1.5]).repeat(1, 4, 1)
+    found = strategy.step(2, log_probs, parted.going_on.scores, END)
+    # the first group has one hypothesis left, the one in place 2; the second has two
+    assert found.beams[0, 0] == 2
+    assert found.scores.tolist() == [[-4.0, -3.0, -torch.inf, -3.5]]
+    assert strategy._overlap_BGG[0, 1, 0] == 1
+
+
 def test_a_batch_changes_nothing() -> None:
     model = tiny_model(DICTIONARY)
     sources = random_sources(9, DICTIONARY)
