@@ -177,7 +177,7 @@ def new_folder(output: str | Path, *, force: bool = False) -> Iterator[Path]:
     Raises:
         CheckpointError: it holds files and `force` is false, it cannot be made, or writing fails.
     """
-    target = Path(output)
+    target = Path(output).absolute()
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{target} is a file; give the folder to make")
     if target.is_dir() and any(target.iterdir()) and not force:

@@ -11,14 +11,10 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 
 from seqkit.modules.cache import MASKED, SelfAttentionCache, SourceAttentionCache
 from seqkit.modules.dropout import Dropout
 from seqkit.modules.linear import project_together
-
-_SHORT = 48 * 48
-"""Queries times keys of a sentence up to which batched products beat PyTorch's attention kernel on a CPU."""
 
 
 def padding_mask_to_bias(padding_mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -31,32 +27,6 @@ def padding_mask_to_bias(padding_mask: Tensor, dtype: torch.dtype) -> Tensor:
 def causal_bias(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Additive mask (T, T) that hides the future."""
     return torch.full((length, length), MASKED, dtype=dtype, device=device).triu_(1)
-
-
-def _is_short(queries: Tensor, keys: Tensor) -> bool:
-    """Whether `_short_attention` is faster: in training on a CPU, where PyTorch's kernel goes head by head."""
-    if is_compiling() or queries.device.type != "cpu" or not queries.requires_grad:
-        return False
-    return queries.size(-2) * keys.size(-2) <= _SHORT
-
-
-def _short_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, *, attn_mask: Tensor | None, dropout_p: float, is_causal: bool
-) -> Tensor:
-    """`scaled_dot_product_attention` as two batched products."""
-    batch, heads, length, width = queries.shape
-    if is_causal:
-        attn_mask = causal_bias(length, queries.dtype, queries.device)
-    folded = queries.reshape(batch * heads, length, width)
-    keys, values = keys.reshape(batch * heads, -1, width), values.reshape(batch * heads, -1, values.size(-1))
-    scale = width**-0.5
-    if attn_mask is None:
-        scores = torch.bmm(folded * scale, keys.transpose(1, 2))
-    else:
-        bias = attn_mask.expand(batch, heads, length, keys.size(1)).reshape(batch * heads, length, -1)
-        scores = torch.baddbmm(bias, folded, keys.transpose(1, 2), alpha=scale)
-    weights = F.dropout(scores.softmax(-1), dropout_p, training=dropout_p > 0)
-    return torch.bmm(weights, values).view(batch, heads, length, -1)
 
 
 class MultiheadAttention(nn.Module):
@@ -215,7 +185,8 @@ class MultiheadAttention(nn.Module):
             context = F.dropout(weights.to(values.dtype), dropout, training=dropout > 0) @ values
             weights = weights.view(sentences, self.num_heads, -1, length, keys.size(2)).transpose(1, 2).flatten(0, 1)
         else:
-            attend = _short_attention if _is_short(folded, keys) else F.scaled_dot_product_attention
-            context = attend(folded, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
+            context = F.scaled_dot_product_attention(
+                folded, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=is_causal
+            )
         result: Tensor = self.out_proj(context.transpose(1, 2).reshape(rows, length, channels))
         return result, weights

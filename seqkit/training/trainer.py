@@ -19,6 +19,7 @@ from seqkit.checkpoint.state import CheckpointState
 from seqkit.config.root import RootConfig
 from seqkit.data.iterators import GroupedIterator
 from seqkit.distributed.communication import Communication, SingleProcess
+from seqkit.errors import ConfigError
 from seqkit.metrics.progress import FigureLog, ProgressReporter, make_progress
 from seqkit.metrics.run_clock import RunClock
 from seqkit.models.base import Model
@@ -92,6 +93,7 @@ class Trainer:
             why training ended, in words.
 
         Raises:
+            ConfigError: an epoch has no updates at all.
             TrainingFault: the loss or gradient is not finite, memory does not suffice, or too many updates in a row
                 were left out for one of these reasons.
             CheckpointError: a checkpoint could not be written (training's state is intact, and so are older files).
@@ -133,6 +135,12 @@ class Trainer:
             parts.triggers.update_freq(epoch),
             skip_remainder_batch=bool(self.config.optimization.skip_remainder_batch),
         )
+        if updates.total == 0:
+            raise ConfigError(
+                f"epoch {epoch} has no updates: it has {len(parts.data.iterator.frozen_batches)} batches, and what "
+                "optimization.skip_remainder_batch or dataset.grouped_shuffling leave out is all of it; leave these "
+                "options out, or make smaller batches (dataset.max_tokens, dataset.batch_size)"
+            )
         parts.task.begin_epoch(epoch, parts.model)
         parts.lr_scheduler.step_begin_epoch(epoch)
         self._follow_rate()
