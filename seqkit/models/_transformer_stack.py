@@ -6,7 +6,6 @@ Axes: B sentences, N = B·K decoder rows, T target length, S source length, C ch
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
 from seqkit.models.base import Encoder, EncoderOutput, IncrementalDecoder, ModelOutput

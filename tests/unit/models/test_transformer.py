@@ -278,7 +278,7 @@ def test_layers_run_again_in_the_backward_pass(monkeypatch: pytest.MonkeyPatch) 
         seen: list[str] = []
         for stack in (model.encoder, model.decoder):
             for layer in stack.layers:
-                layer.register_forward_pre_hook(lambda module, args: seen.append(type(module).__name__))
+                layer.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(type(module).__name__))
         model(source, None, target).logits.sum().backward()
         assert len(seen) == calls * (len(model.encoder.layers) + len(model.decoder.layers)), option
 

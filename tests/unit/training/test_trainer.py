@@ -333,3 +333,9 @@ def test_what_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
     assert "set dataset.max_tokens (tokens) or dataset.batch_size (sentences)" in text
     assert "distributed_training.distributed_world_size=2" in text
     assert "checkpoint.checkpoint_shard_count=2" in text
+
+
+def test_an_epoch_without_updates_is_refused_rather_than_repeated_for_ever(tmp_path: Path) -> None:
+    options = {"skip_remainder_batch": True, "max_epoch": 0, "max_update": 5}
+    with pytest.raises(ConfigError, match="epoch 1 has no updates: it has 1 batches"):
+        run(toy_config(tmp_path, task={"rows": 1}, optimization=options))
