@@ -62,7 +62,9 @@ def remove_unused_shards(folder: str | Path) -> list[str]:
     if not present:
         return []
     try:
-        used = {checkpoint_shards(path) for path in place.glob("checkpoint*.pt*") if path.is_file()}
+        # A file that recovery has set aside as damaged would stop the cleaning for ever.
+        files = [path for path in place.glob("checkpoint*.pt*") if path.is_file() and ".damaged" not in path.name]
+        used = {checkpoint_shards(path) for path in files}
     except CheckpointError:
         return []
     unused = sorted(item for item in present if item.name not in used)
