@@ -22,6 +22,7 @@ from seqkit.config.root import RootConfig
 from seqkit.config.validate import to_dict
 from seqkit.errors import UserError
 from seqkit_cli._help import overview, topic_help, unknown_flag_hint
+from seqkit_cli._threads import wait_briefly
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -75,6 +76,7 @@ def run(
         0 done, 1 a failure (with its traceback), 2 the user's mistake (one message on standard error),
         130 interrupted, 141 the reader of the output went away.
     """
+    wait_briefly()
     arguments = sys.argv[1:] if argv is None else list(argv)
     called = _Command(main, command, description, required, from_checkpoint, examples, log_stream, dry_run)
     return guarded(lambda: called.run(arguments), command)

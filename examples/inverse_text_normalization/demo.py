@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="demo", help="folder for everything that is made (default: demo)")
-    parser.add_argument("--train", type=int, default=18_000, help="sentence pairs to train on (default: 18000)")
+    parser.add_argument("--train", type=int, default=20_000, help="sentence pairs to train on (default: 20000)")
     parser.add_argument("--override", action="append", default=[], help="an override of the recipe, for seqkit-train")
     arguments = parser.parse_args(argv)
     folder = Path(arguments.output)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "inverse_text_normalization"
-SIZES = {"train": 18_000, "valid": 1_000, "test": 1_000}
+SIZES = {"train": 20_000, "valid": 1_000, "test": 1_000}
 
 
 def _load() -> ModuleType:
