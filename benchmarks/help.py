@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 
-COMMANDS = ("preprocess", "train", "validate", "generate", "interactive", "score", "average", "plot")
+COMMANDS = (
+    *("preprocess", "train", "validate", "generate", "interactive", "eval-lm"),
+    *("score", "average", "convert", "export", "plot"),
+)
 RUNS = 5
 
 
@@ -18,7 +21,8 @@ def seconds(command: str) -> float:
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", f"seqkit_cli.{command}", "--help"], check=True, capture_output=True)
+        module = f"seqkit_cli.{command.replace('-', '_')}"
+        subprocess.run([sys.executable, "-m", module, "--help"], check=True, capture_output=True)
         times.append(time.perf_counter() - start)
     return min(times)
 

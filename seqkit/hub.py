@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
@@ -147,6 +148,9 @@ class Hub:
         config: how they are used; its sections `generation`, `bpe` and `tokenizer` are the defaults of all methods.
         task: gives the dictionaries.
         device: where models run; by default the GPU, if there is one and `common.cpu` is not set.
+
+    Attributes:
+        trained_with: the config that a command's first checkpoint was trained with, as it is saved; none elsewhere.
     """
 
     def __init__(
@@ -157,6 +161,7 @@ class Hub:
         self.task = task
         self.tokenizer = build_tokenizer(config.tokenizer)
         self.bpe = build_bpe(config.bpe)
+        self.trained_with: Mapping[str, Any] = {}
         self._language_models: dict[str, LanguageModel] = {}
         self._last_search: _Search | None = None
         self.device = torch.device("cpu")
@@ -178,12 +183,19 @@ class Hub:
             suffix=config.checkpoint.checkpoint_suffix,
             shard_count=config.checkpoint.checkpoint_shard_count,
         )
-        return cls(loaded.models, loaded.config, loaded.task)
+        hub = cls(loaded.models, loaded.config, loaded.task)
+        hub.trained_with = loaded.trained_with
+        return hub
 
     def to(self, device: torch.device | str) -> Hub:
-        """Move the models to a device; in half precision where `common.fp16` or `common.bf16` say so."""
-        self.device = torch.device(device)
-        prepare_for_use([*self.models, *self._language_models.values()], self.device, self.config.common)
+        """Move the models to a device, in the precision that `common.fp16`, `common.bf16` or `generation.quantize` say.
+
+        Raises:
+            ConfigError: quantised models run on a CPU alone.
+        """
+        device = torch.device(device)
+        self._prepare([*self.models, *self._language_models.values()], device)
+        self.device = device
         return self
 
     @property
@@ -252,8 +264,7 @@ class Hub:
         results: dict[int, SentenceResult] = {}
         for place, line in enumerate(read):
             if line.error is not None:
-                shown = self.source_dictionary.string(line.tokens, self.config.common_eval.post_process)
-                results[place] = SentenceResult(first + place, shown, None, [], error=line.error)
+                results[place] = SentenceResult(first + place, None, None, [], error=line.error)
         places = [place for place in range(len(read)) if place not in results]
         if places:
             constraints = [
@@ -266,10 +277,13 @@ class Hub:
                 {**sample, "id": numbers[sample["id"]]} for sample in self.batches(dataset, in_memory=True) if sample
             )
             for batch in self._decode(samples, lambda number: (self._pieces(lines[number - first]), None), asked):
-                results |= {result.id - first: replace(result, target=None) for result in batch}
+                results |= {result.id - first: replace(result, target=None, target_pieces=None) for result in batch}
         for place, line in enumerate(read):
+            # of a line that was typed, what is shown is what the model reads: symbols, not decoded again
+            kept = line.tokens[line.tokens.ne(self.source_dictionary.pad())]
+            shown = self.source_dictionary.string(kept, self.config.common_eval.post_process)
             constraints_shown = [self.string(tokens) for tokens in line.constraints]
-            results[place] = replace(results[place], constraints=constraints_shown)
+            results[place] = replace(results[place], source=shown, constraints=constraints_shown)
         return [results[place] for place in range(len(read))]
 
     # tokens to tokens
@@ -364,7 +378,9 @@ class Hub:
                 self.target_dictionary,
                 shuffle=False,
             )
-        generator = self._search(self._options({"score_reference": True})).generator
+        # How outputs are searched for has no bearing on given ones.
+        scoring = GenerationConfig(score_reference=True)
+        generator = self._search(_Options(scoring, self.config.common.seed, None)).generator
         found: dict[int, Hypothesis] = {}
         for sample in self.batches(dataset, in_memory=True):
             with torch.inference_mode():
@@ -456,14 +472,18 @@ class Hub:
         self, samples: Iterable[Any], original: OriginalText, options: _Options
     ) -> Iterator[list[SentenceResult]]:
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        searches = [self._new_search(options) for _ in range(threads)]
-        if threads == 1 or options.generation.retain_dropout:
+        rest = iter(samples)
+        ahead = list(islice(rest, 2))
+        samples = chain(ahead, rest)
+        # A batch alone is decoded by all threads together.
+        if threads == 1 or len(ahead) < 2 or options.generation.retain_dropout:
+            search = self._new_search(options)
             for sample in samples:
-                yield self._results(searches[0], sample, original)
+                yield self._results(search, sample, original)
             return
         free: SimpleQueue[_Search] = SimpleQueue()
-        for search in searches:
-            free.put(search)
+        for _ in range(threads):
+            free.put(self._new_search(options))
 
         def work(sample: Any) -> list[SentenceResult]:
             search = free.get()
@@ -496,7 +516,13 @@ class Hub:
         start, begin = self.task.generation_start(sample)
         prefix = start if prefix is None else prefix
         prefix = None if prefix is None else prefix.to(self.device)
-        return generator.generate(self._moved(sample), prefix_tokens=prefix, begin=begin)
+        found = generator.generate(self._moved(sample), prefix_tokens=prefix, begin=begin)
+        if prefix is not None:
+            lengths = prefix.ne(self.target_dictionary.pad()).sum(1).tolist()
+            for given, hypotheses in zip(lengths, found, strict=True):
+                for hypothesis in hypotheses:
+                    hypothesis.given = given
+        return found
 
     def _results(self, search: _Search, sample: Any, original: OriginalText) -> list[SentenceResult]:
         if not sample:
@@ -627,6 +653,11 @@ class Hub:
         generation = self.config.generation
         if given:
             generation = build_config(GenerationConfig, to_dict(generation) | given, "generation")
+        if generation.quantize != self.config.generation.quantize:
+            raise ConfigError(
+                f"generation.quantize={generation.quantize}: models are quantised when they are loaded, not for one "
+                f'call; give it to from_pretrained (quantize="{generation.quantize}")'
+            )
         return _Options(copy.copy(generation), seed, allowed_tokens)
 
     def _search(self, options: _Options) -> _Search:
@@ -652,8 +683,12 @@ class Hub:
             seed=options.seed,
             language_model=None if generation.lm_path is None else self._language_model(generation.lm_path),
             allowed_tokens=options.allowed_tokens,
+            text_of=formatter.text_of,
         )
         return _Search(options, generator, formatter)
+
+    def _prepare(self, models: Sequence[Model], device: torch.device) -> None:
+        prepare_for_use(models, device, self.config.common, self.config.generation.quantize)
 
     def _language_model(self, path: str) -> LanguageModel:
         """What `generation.lm_path` names; opened once."""
@@ -661,7 +696,7 @@ class Hub:
             data = to_dict(self.task.config).get("data")
             trust = self.config.checkpoint.trust_pickle
             model = load_language_model(path, data, self.target_dictionary, trust_pickle=trust)
-            prepare_for_use([model], self.device, self.config.common)
+            self._prepare([model], self.device)
             self._language_models[path] = model
         return self._language_models[path]
 

@@ -6,8 +6,9 @@ Knows nothing of output lines or scorers.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
     from seqkit.generation.output import SentenceResult
 
 
-class Decoded(NamedTuple):
-    """The result of one sentence, and its reference as plain text (None without one)."""
-
-    result: SentenceResult
-    reference: str | None
-
-
 @dataclass
 class Split:
     """A split that is being decoded.
@@ -46,7 +40,7 @@ class Split:
         stop: ends the decoding, wherever it stands, even before the first batch was asked for.
     """
 
-    batches: Generator[list[Decoded], None, None]
+    batches: Generator[list[SentenceResult], None, None]
     count: int
     scoring: Config | None
     symbols: list[str]
@@ -79,15 +73,11 @@ def decode_split(config: RootConfig, shard: tuple[int, int] = (0, 1)) -> Split:
     batches = epoch.next_epoch_itr(shuffle=False)
     reports_left_out = settings.shard_id == 0 and not settings.skip_invalid_size_inputs_valid_test
 
-    def with_reference(results: list[SentenceResult]) -> list[Decoded]:
-        return [Decoded(item, None if item.target is None else hub.decode_pieces(item.target)) for item in results]
-
-    def decoded() -> Generator[list[Decoded], None, None]:
-        for results in hub.decode_batches(batches, dataset):
-            yield with_reference(results)
+    def decoded() -> Generator[list[SentenceResult], None, None]:
+        yield from hub.decode_batches(batches, dataset)
         # the last process's turn is the last of all
         if reports_left_out and rank == processes - 1 and len(epoch.ignored):
-            yield with_reference(hub.left_out(dataset, epoch.ignored.tolist()))
+            yield hub.left_out(dataset, epoch.ignored.tolist())
 
     lists = decoded()
     symbols = list(hub.target_dictionary.symbols)
@@ -124,6 +114,8 @@ class _Failure(NamedTuple):
 _END = "end"
 _PATIENCE = 60.0
 """Seconds that a process which is done may take to end."""
+_PATIENCE_WHEN_STOPPED = 10.0
+"""Seconds that a process whose results are no longer wanted may take for what it has in hand."""
 
 
 class _Workers:
@@ -160,7 +152,7 @@ class _Workers:
         assert isinstance(header, _Header)
         return header
 
-    def batches(self) -> Generator[list[Decoded], None, None]:
+    def batches(self) -> Generator[list[SentenceResult], None, None]:
         """The processes' lists in turn, until all have ended."""
         try:
             going_on = list(range(len(self._processes)))
@@ -180,10 +172,13 @@ class _Workers:
         """End all processes, whatever they are doing."""
         for connection in self._connections:
             connection.close()
+        # Each ends by itself when nobody takes its next results, and in order, which a signal would not let it.
+        until = time.monotonic() + _PATIENCE_WHEN_STOPPED
         for process in self._processes:
+            process.join(max(until - time.monotonic(), 0))
             if process.is_alive():
                 process.terminate()
-            process.join()
+                process.join()
 
     def _next(self, index: int) -> Any:
         """The next thing that a process sent. Meanwhile what others send is taken too, so that none has to wait."""
@@ -224,6 +219,7 @@ def _work(
 
     keep_freed_memory()
     torch.set_num_threads(threads)
+    split: Split | None = None
     try:
         with command_logging(None):
             if not logs:
@@ -238,11 +234,18 @@ def _work(
                 connection.send(batch)
             connection.send(_END)
     except (BrokenPipeError, KeyboardInterrupt):
-        # nobody listens any more
-        os._exit(1)
+        pass  # nobody listens any more
     except UserError as error:
-        connection.send(_Failure(str(error), is_users=True))
+        _tell(connection, _Failure(str(error), is_users=True))
     except Exception:
-        connection.send(_Failure(f"decoding process {shard[0]} failed:\n{traceback.format_exc()}", is_users=False))
+        text = f"decoding process {shard[0]} failed:\n{traceback.format_exc()}"
+        _tell(connection, _Failure(text, is_users=False))
     finally:
+        if split is not None:
+            split.stop()
         connection.close()
+
+
+def _tell(connection: Connection, failure: _Failure) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        connection.send(failure)

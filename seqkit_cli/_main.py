@@ -247,6 +247,7 @@ class _Command:
         if full.hydra.run._get_node("dir")._value() == _HYDRAS_RUN_DIR:
             # Nobody asked for a folder of the run: none is made.
             return self._run_main(self._composed(loader, name, overrides, full))
+        self._composed(loader, name, overrides, full)  # what is wrong with it is told before a folder is made
         context = HydraContext(config_loader=loader, callbacks=Callbacks(full))
         codes: list[int] = []
         result = run_job(
@@ -257,7 +258,8 @@ class _Command:
             hydra_context=context,
             configure_logging=False,
         )
-        _ = result.return_value  # raises what the job raised
+        if isinstance(result._return_value, Exception):
+            raise result._return_value  # `return_value` would print lines of its own first
         return max(codes)
 
     def _run_dry(self, loader: ConfigLoader, name: str | None, overrides: list[str], *, multirun: bool) -> int:

@@ -57,7 +57,10 @@ def _parser() -> _Parser:
     which.add_argument("--num-epoch-checkpoints", type=_count, metavar="N", help="the last N epoch checkpoints")
     which.add_argument("--num-update-checkpoints", type=_count, metavar="N", help="the last N update checkpoints")
     which.add_argument(
-        "--num-best-checkpoints", type=_count, metavar="N", help="the N best of those that keep_best_checkpoints keeps"
+        "--num-best-checkpoints",
+        type=_count,
+        metavar="N",
+        help="the N best of those that keep_best_checkpoints keeps, or of the files that --inputs names",
     )
     parser.add_argument(
         "--checkpoint-upper-bound", type=int, metavar="N", help="leave out checkpoints of a later epoch or update"
@@ -88,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _inputs(args: argparse.Namespace) -> list[Path]:
-    from seqkit.checkpoint.average import best_of_folder, last_checkpoints
+    from seqkit.checkpoint.average import best_of_files, best_of_folder, last_checkpoints
 
     counts = {
         "epoch": args.num_epoch_checkpoints,
@@ -100,6 +103,8 @@ def _inputs(args: argparse.Namespace) -> list[Path]:
         raise UserError("--checkpoint-upper-bound needs --num-epoch-checkpoints or --num-update-checkpoints")
     if kind is None:
         return [Path(path) for path in args.inputs]
+    if kind == "best" and not (len(args.inputs) == 1 and Path(args.inputs[0]).is_dir()):
+        return best_of_files(args.inputs, counts[kind], maximize=lambda path: _maximizes(path, args.trust_pickle))
     if len(args.inputs) != 1:
         raise UserError(f"--num-{kind}-checkpoints looks into one folder; --inputs names {len(args.inputs)}")
     if kind == "best":

@@ -11,21 +11,23 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqkit.config.root import RootConfig
+from seqkit.config.root import RootConfig, root_from_dict
 from seqkit.errors import ConfigError, UserError
 from seqkit.files import atomic_write
 from seqkit_cli._main import run
 
 if TYPE_CHECKING:
+    from seqkit.data.encoders.base import TextEncoder
+    from seqkit.data.monolingual_dataset import MonolingualDataset
     from seqkit.data.sequence_dataset import SequenceDataset
     from seqkit.distributed.communication import Communication
-    from seqkit.generation.text_evaluation import ScoredBlock, TextEvaluator, TextFigures
+    from seqkit.generation.text_evaluation import ScoredBlock, Stretches, TextEvaluator, TextFigures
     from seqkit.hub import Hub
 
 logger = logging.getLogger("seqkit-eval-lm")
@@ -43,6 +45,10 @@ _EXAMPLES = (
     "eval_lm.output_word_probs=true common_eval.format=json common_eval.results_path=results",
 )
 _DEFAULT_MAX_TOKENS = 36000
+_STRETCH = 16
+"""A stretch of blocks is so many times as long as the context that is read before it."""
+_AT_ONCE = 128
+"""Tokens of a stretch that are read together, or more: fewer do not keep a processor at work."""
 
 Write = Callable[[str], object]
 
@@ -65,9 +71,11 @@ def eval_lm_here(config: RootConfig, communication: Communication) -> int:
     from seqkit.training.device import move_to_device
 
     hub = _load(config)
-    dataset = _windows(hub, hub.config.eval_lm.context_window)
-    evaluator = _evaluator(hub)
-    batches = _batches(hub, dataset, communication)
+    _check_lengths(hub)
+    stretches = _stretches(hub)
+    dataset = _blocks_behind_context(hub) if stretches is None else _stretches_of_text(hub, stretches)
+    evaluator = _evaluator(hub, stretches)
+    batches = _batches(hub, dataset, stretches, communication)
     with ExitStack() as stack:
         write = stack.enter_context(_output(config, communication.is_main))
         progress = make_progress(
@@ -122,33 +130,96 @@ def _load(config: RootConfig) -> Hub:
     return hub
 
 
-def _windows(hub: Hub, context_window: int) -> SequenceDataset:
-    """The blocks of the text, none longer than the models take, each behind its context."""
-    from seqkit.data.fitting_blocks_dataset import FittingBlocksDataset
-    from seqkit.data.lm_context_window_dataset import LMContextWindowDataset
-    from seqkit.data.monolingual_dataset import MonolingualDataset
-
-    config = hub.config
-    task = hub.task.config
-    total = task.tokens_per_sample
-    if context_window >= total:
+def _check_lengths(hub: Hub) -> None:
+    """Raises ConfigError where blocks and context do not fit each other, or the models."""
+    task, context = hub.task.config, hub.config.eval_lm.context_window
+    total, longest = task.tokens_per_sample, hub.max_positions
+    if context >= total:
         raise ConfigError(
-            f"eval_lm.context_window={context_window} leaves no token of task.tokens_per_sample={total} to evaluate; "
+            f"eval_lm.context_window={context} leaves no token of task.tokens_per_sample={total} to evaluate; "
             "the context counts among these, so it must be smaller"
         )
-    longest = hub.max_positions
     if total > longest and task.sample_break_mode != "eos":
         raise ConfigError(
             f"task.tokens_per_sample={total} is more than the {longest} positions of the model"
             f"{'s' if len(hub.models) > 1 else ''}; lower it"
         )
-    if context_window:
-        hub.task.config = dataclasses.replace(task, tokens_per_sample=total - context_window)
-        hub.task.config._name = task._name
-    blocks = hub.task.load_dataset(config.dataset.gen_subset)
+
+
+def _stretches(hub: Hub) -> Stretches | None:
+    """How blocks are read one after the other; None where each is read behind a context of its own.
+
+    Raises:
+        ConfigError: that is asked for and cannot be done; all reasons at once.
+    """
+    from seqkit.generation.text_evaluation import Stretches
+    from seqkit.models.base import LanguageModel
+
+    options, task, settings = hub.config.eval_lm, hub.task.config, hub.config.dataset
+    context, total = options.context_window, task.tokens_per_sample
+    named = [(model.config._name, model.decoder) for model in hub.models if isinstance(model, LanguageModel)]
+    obstacles = []
+    if not context:
+        obstacles.append("it needs eval_lm.context_window=N")
+    if task.sample_break_mode != "none":
+        obstacles.append(
+            f"text must go on from block to block, and with task.sample_break_mode={task.sample_break_mode} it need "
+            "not; set it to none"
+        )
+    if task.add_bos_token:
+        obstacles.append("with task.add_bos_token=true each block is a text of its own")
+    obstacles += sorted({f"model={name}: {why}" for name, decoder in named if (why := decoder.why_not_carried_on())})
+    if settings.max_tokens is not None and settings.max_tokens < total:
+        obstacles.append(f"dataset.max_tokens={settings.max_tokens} must be at least task.tokens_per_sample={total}")
+    reaches = [decoder.context_reach() for _, decoder in named]
+    is_same = all(reach is not None and reach <= context for reach in reaches) and settings.max_valid_steps is None
+    if options.reuse_context and obstacles:
+        raise ConfigError([f"eval_lm.reuse_context=true cannot be used: {obstacle}" for obstacle in obstacles])
+    if obstacles or not (options.reuse_context or is_same):
+        return None
+    if is_same:
+        logger.info("no model sees further back than the context: each token is read once, the figures are the same")
+    block = total - context
+    at_once = max(context, _AT_ONCE)
+    if settings.max_tokens is not None:
+        at_once = min(at_once, settings.max_tokens - context)
+    return Stretches(
+        blocks=1 + -(-_STRETCH * context // block), block=block, context=context, at_once=max(at_once // block, 1)
+    )
+
+
+def _stretches_of_text(hub: Hub, stretches: Stretches) -> SequenceDataset:
+    """The text in stretches of blocks, each behind its context."""
+    from seqkit.data.lm_context_window_dataset import LMContextWindowDataset
+
+    length = stretches.blocks * stretches.block
+    rows = _cut_into(hub, length)
+    logger.info("%s blocks of text", f"{-(-int(rows.sizes.sum()) // stretches.block):,}")
+    return LMContextWindowDataset(rows, length, stretches.context, rows.src_dict.pad())
+
+
+def _cut_into(hub: Hub, tokens: int) -> MonolingualDataset:
+    """The text in blocks of so many tokens."""
+    from seqkit.data.monolingual_dataset import MonolingualDataset
+
+    task = hub.task.config
+    hub.task.config = dataclasses.replace(task, tokens_per_sample=tokens)
+    hub.task.config._name = task._name
+    blocks = hub.task.load_dataset(hub.config.dataset.gen_subset)
     assert isinstance(blocks, MonolingualDataset)
-    limit = longest if config.dataset.max_tokens is None else min(longest, config.dataset.max_tokens)
-    leave_out = config.dataset.skip_invalid_size_inputs_valid_test
+    return blocks
+
+
+def _blocks_behind_context(hub: Hub) -> SequenceDataset:
+    """The blocks of the text, none longer than the models take, each behind its context."""
+    from seqkit.data.fitting_blocks_dataset import FittingBlocksDataset
+    from seqkit.data.lm_context_window_dataset import LMContextWindowDataset
+
+    settings, context = hub.config.dataset, hub.config.eval_lm.context_window
+    block = hub.task.config.tokens_per_sample - context
+    blocks = _cut_into(hub, block)
+    limit = hub.max_positions if settings.max_tokens is None else min(hub.max_positions, settings.max_tokens)
+    leave_out = settings.skip_invalid_size_inputs_valid_test
     fitting = FittingBlocksDataset(blocks, limit, leave_out=leave_out)
     logger.info("%s blocks of text", f"{len(blocks):,}")
     if fitting.too_long:
@@ -160,24 +231,18 @@ def _windows(hub: Hub, context_window: int) -> SequenceDataset:
             if leave_out
             else "evaluated in pieces (dataset.skip_invalid_size_inputs_valid_test=true leaves them out)",
         )
-    if not context_window:
-        return fitting
-    return LMContextWindowDataset(fitting, total - context_window, context_window, blocks.src_dict.pad())
+    return fitting if not context else LMContextWindowDataset(fitting, block, context, blocks.src_dict.pad())
 
 
-def _evaluator(hub: Hub) -> TextEvaluator:
+def _evaluator(hub: Hub, stretches: Stretches | None) -> TextEvaluator:
     from seqkit.generation.ensemble import Ensemble
     from seqkit.generation.text_evaluation import TextEvaluator
     from seqkit.generation.word_spelling import WordSpelling
 
     config = hub.config
     dictionary = hub.task.target_dictionary
-    spelling = WordSpelling(
-        dictionary,
-        config.common_eval.post_process,
-        bpe_name=None if config.bpe is None else config.bpe._name,
-        bpe=hub.bpe,
-    )
+    name, encoder = _subwords(hub)
+    spelling = WordSpelling(dictionary, config.common_eval.post_process, bpe_name=name, bpe=encoder)
     return TextEvaluator(
         Ensemble(hub.models),
         dictionary,
@@ -186,19 +251,41 @@ def _evaluator(hub: Hub) -> TextEvaluator:
         skip_first=hub.task.config.add_bos_token,
         word_probs=config.eval_lm.output_word_probs and not config.common_eval.quiet,
         word_stats=config.eval_lm.output_word_stats and not config.common_eval.quiet,
+        stretches=stretches,
     )
 
 
-def _batches(hub: Hub, dataset: SequenceDataset, communication: Communication) -> Any:
+def _subwords(hub: Hub) -> tuple[str | None, TextEncoder | None]:
+    """The subword encoder that made the text: the one given, or that of the first checkpoint's training.
+
+    The latter is made only if it is needed, since its files may be elsewhere now.
+    """
+    from seqkit.data.encoders.base import build_bpe
+    from seqkit.generation.word_spelling import SPELLED_OUT
+
+    if hub.config.bpe is not None:
+        return hub.config.bpe._name, hub.bpe
+    section = hub.trained_with.get("bpe")
+    name = section.get("_name") if isinstance(section, Mapping) else None
+    if name not in SPELLED_OUT:
+        return name, None
+    return name, build_bpe(root_from_dict({"bpe": section}, partial=True).bpe)
+
+
+def _batches(hub: Hub, dataset: SequenceDataset, stretches: Stretches | None, communication: Communication) -> Any:
     """This process's batches of this shard."""
     settings = hub.config.dataset
-    max_tokens = settings.max_tokens
-    if max_tokens is None and settings.batch_size is None:
+    max_tokens, rows = settings.max_tokens, settings.batch_size
+    if max_tokens is None and rows is None:
         max_tokens = _DEFAULT_MAX_TOKENS
+    if stretches is not None and max_tokens is not None:
+        # Of each stretch no more is in work at a time than a few blocks and their context.
+        at_most = max(1, max_tokens // (stretches.at_once * stretches.block + stretches.context))
+        max_tokens, rows = None, at_most if rows is None else min(rows, at_most)
     iterator = hub.task.batch_iterator(
         dataset,
         max_tokens=max_tokens,
-        max_sentences=settings.batch_size,
+        max_sentences=rows,
         seed=hub.config.common.seed,
         num_shards=settings.num_shards * communication.world_size,
         shard_id=settings.shard_id + communication.rank * settings.num_shards,

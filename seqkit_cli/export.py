@@ -15,6 +15,7 @@ from seqkit.errors import UserError
 from seqkit_cli._main import guarded
 
 if TYPE_CHECKING:
+    from seqkit.checkpoint.state import CheckpointState
     from seqkit.interop.load_model import LoadedEnsemble
 
 FORMATS = ("safetensors", "ctranslate2", "huggingface")
@@ -77,15 +78,16 @@ def _parser() -> _Parser:
 
 def _run(args: argparse.Namespace) -> int:
     from seqkit.interop.exports import new_folder
-    from seqkit.interop.load_model import load_ensemble
+    from seqkit.interop.load_model import build_ensemble, open_to_use
     from seqkit.registry import import_user_dir
 
     _check(args)
     if args.user_dir is not None:
         import_user_dir(args.user_dir)
-    loaded = load_ensemble([args.checkpoint], {"task": _task_options(args)}, trust_pickle=args.trust_pickle)
+    state = open_to_use(args.checkpoint, trust_pickle=args.trust_pickle)
+    loaded = build_ensemble([(args.checkpoint, state)], {"task": _task_options(args)})
     with new_folder(args.output, force=args.force) as folder:
-        _write(args, loaded, folder)
+        _write(args, state, loaded, folder)
     (model,) = loaded.models
     print(f"wrote {args.output}: {model.config._name} as {args.format}")
     return 0
@@ -115,7 +117,7 @@ def _task_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _write(args: argparse.Namespace, loaded: LoadedEnsemble, folder: Path) -> None:
+def _write(args: argparse.Namespace, state: CheckpointState, loaded: LoadedEnsemble, folder: Path) -> None:
     from seqkit.interop.ctranslate2_export import export_ctranslate2
     from seqkit.interop.exports import save_dictionaries, symbols_of
     from seqkit.interop.huggingface_export import export_huggingface
@@ -126,20 +128,18 @@ def _write(args: argparse.Namespace, loaded: LoadedEnsemble, folder: Path) -> No
     elif args.format == "huggingface":
         export_huggingface(model, symbols_of(loaded.task), folder)
     else:
-        _write_safetensors(args, folder)
+        _write_safetensors(state, folder)
         save_dictionaries(loaded.task, folder)
 
 
-def _write_safetensors(args: argparse.Namespace, folder: Path) -> None:
+def _write_safetensors(state: CheckpointState, folder: Path) -> None:
     """The checkpoint's weights as they are, and its whole configuration."""
     import json
 
-    from seqkit.interop.open_checkpoint import open_checkpoint
     from seqkit.interop.safetensors_export import export_safetensors
 
-    state = open_checkpoint(args.checkpoint, trust_pickle=args.trust_pickle)
     export_safetensors(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(state.config, indent=2, default=str) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(state.config, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

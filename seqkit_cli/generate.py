@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from seqkit.distributed.plan import Plan
     from seqkit.generation.output import SentenceResult
     from seqkit.scoring.base import Scorer
-    from seqkit_cli._decoding import Decoded, Split
+    from seqkit_cli._decoding import Split
 
 logger = logging.getLogger("seqkit-generate")
 
@@ -66,6 +66,7 @@ def generate(config: RootConfig) -> int:
             split = decode_split(config, (plan.first_rank, plan.world_size))
         stack.callback(split.stop)
         scorer = _scorer(split, config)
+        by_pieces = _scores_pieces(scorer, config)
         progress = make_progress(
             split.batches,
             total=split.count,
@@ -78,12 +79,11 @@ def generate(config: RootConfig) -> int:
         sentences, tokens, has_target, started = 0, 0, False, time.perf_counter()
         stack.enter_context(progress)
         for batch in progress:
-            for decoded in batch:
-                result = decoded.result
+            for result in batch:
                 sentences += 1
                 tokens += len(result.hypotheses[0].tokens) if result.hypotheses else 0
-                has_target |= decoded.reference is not None
-                _score(scorer, decoded)
+                has_target |= result.target is not None
+                _score(scorer, result, by_pieces)
                 if result.error is not None:
                     logger.warning("sentence %d has no output: %s", result.id, result.error)
                 write(result)
@@ -125,11 +125,20 @@ def _scorer(split: Split, config: RootConfig) -> Scorer:
     return scorer
 
 
-def _score(scorer: Scorer, decoded: Decoded) -> None:
+def _scores_pieces(scorer: Scorer, config: RootConfig) -> bool:
+    """Whether subwords are what is scored: by fairseq's own BLEU, unless they are undone in the output itself."""
+    from seqkit.scoring.bleu import Bleu
+
+    undone = config.common_eval.post_process is not None or config.generation.replace_unk is not None
+    return isinstance(scorer, Bleu) and not undone
+
+
+def _score(scorer: Scorer, result: SentenceResult, by_pieces: bool) -> None:
     """Count the best hypothesis; one that is missing counts as an empty one."""
-    if decoded.reference is not None:
-        hypotheses = decoded.result.hypotheses
-        scorer.add(decoded.reference, hypotheses[0].text if hypotheses else "")
+    reference = result.target_pieces if by_pieces else result.target
+    if reference is not None:
+        best = result.hypotheses[0] if result.hypotheses else None
+        scorer.add(reference, "" if best is None else best.pieces if by_pieces else best.text)
 
 
 @contextmanager
@@ -167,11 +176,15 @@ def _output(config: RootConfig, plan: Plan) -> Iterator[Callable[[SentenceResult
             file = stack.enter_context(atomic_write(place, "w", encoding="utf-8"))
         except OSError as error:
             raise UserError(
-                f"common_eval.results_path={evaluation.results_path} cannot be written ({error.strerror or error}); "
+                f"common_eval.results_path={evaluation.results_path} cannot be written ({_reason(error)}); "
                 "give a folder that can, or leave it out to write to standard output"
             ) from error
         yield lambda item: write_to(file.write, item)
     logger.info("wrote %s", place)
+
+
+def _reason(error: OSError) -> str:
+    return "it is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
 
 
 if __name__ == "__main__":

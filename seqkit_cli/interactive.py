@@ -9,7 +9,8 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from itertools import islice
+from typing import BinaryIO, NamedTuple
 
 from seqkit.config.root import RootConfig
 from seqkit.errors import ConfigError, DataError
@@ -56,7 +57,7 @@ def interactive(config: RootConfig) -> int:
     with _lines(config.interactive.input) as lines:
         import torch
 
-        from seqkit.generation.output import json_line, text_lines
+        from seqkit.generation.output import SentenceResult, json_line, text_lines
         from seqkit.hub import Hub
 
         hub = Hub.load(config)
@@ -65,10 +66,13 @@ def interactive(config: RootConfig) -> int:
         as_json = config.common_eval.format == "json"
         read = 0
         for buffer in _buffers(lines, buffer_size):
-            for line, result in zip(buffer, hub.answer(buffer, first=read), strict=True):
+            answers = hub.answer([line if isinstance(line, str) else "" for line in buffer], first=read)
+            for line, result in zip(buffer, answers, strict=True):
+                if isinstance(line, _Unreadable):
+                    result = SentenceResult(result.id, line.shown, None, [], error=line.reason)
                 if result.error is not None:
                     logger.warning("line %d is left out: %s", result.id + 1, result.error)
-                elif not line.strip():
+                elif isinstance(line, str) and not line.strip():
                     logger.warning("line %d is empty; its output is what the model makes of nothing", result.id + 1)
                 print(json_line(result) if as_json else "\n".join(text_lines(result, with_time=True)))
             sys.stdout.flush()
@@ -76,58 +80,63 @@ def interactive(config: RootConfig) -> int:
     return 0
 
 
+class _Unreadable(NamedTuple):
+    """A line that is not UTF-8: what can be shown of it, and what is wrong."""
+
+    shown: str
+    reason: str
+
+    @classmethod
+    def of(cls, error: UnicodeDecodeError) -> _Unreadable:
+        shown = error.object.decode("utf-8", "replace").rstrip("\r\n")
+        return cls(shown, f"it is not UTF-8 ({error.reason} at byte {error.start})")
+
+
+_Line = str | _Unreadable
+
+
 @contextlib.contextmanager
-def _lines(source: str) -> Iterator[Iterator[str]]:
-    """The lines of a file, of standard input, or of what is typed, without their ends."""
+def _lines(source: str) -> Iterator[Iterator[_Line]]:
+    """The lines of a file, of standard input, or of what is typed, without white space around them."""
     if source != "-":
         try:
             file = open(source, "rb")  # noqa: SIM115  # closed below
         except OSError as error:
             raise DataError(f"interactive.input={source} cannot be read: {error.strerror}") from None
         with file:
-            yield _decoded(file, source)
+            yield _decoded(file)
     elif sys.stdin.isatty():
         yield _typed()
     else:
-        yield _decoded(sys.stdin.buffer, "standard input")
+        yield _decoded(sys.stdin.buffer)
 
 
-def _typed() -> Iterator[str]:
+def _typed() -> Iterator[_Line]:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # line editing and history for input()
     print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     while True:
         try:
-            yield input("> ")
+            yield input("> ").strip()
+        except UnicodeDecodeError as error:
+            yield _Unreadable.of(error)
         except EOFError:
             print(file=sys.stderr)
             return
 
 
-def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
+def _decoded(file: BinaryIO) -> Iterator[_Line]:
     # lines end at "\n" alone, as in the files that the model was trained on
-    for number, line in enumerate(file, start=1):
+    for line in file:
         try:
-            yield line.decode("utf-8").rstrip("\r\n")
+            yield line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            raise DataError(f"{name}, line {number} is not UTF-8: {error.reason} at byte {error.start}") from None
+            yield _Unreadable.of(error)
 
 
-def _buffers(lines: Iterator[str], size: int) -> Iterator[list[str]]:
-    buffer: list[str] = []
-    problem: DataError | None = None
-    try:
-        for line in lines:
-            buffer.append(line)
-            if len(buffer) >= size:
-                yield buffer
-                buffer = []
-    except DataError as error:
-        problem = error  # the lines before the one that cannot be read are decoded all the same
-    if buffer:
+def _buffers(lines: Iterator[_Line], size: int) -> Iterator[list[_Line]]:
+    while buffer := list(islice(lines, size)):
         yield buffer
-    if problem is not None:
-        raise problem
 
 
 if __name__ == "__main__":

@@ -91,13 +91,17 @@ def load_validator(config: RootConfig, communication: Communication | None = Non
 
 def with_checkpoint(config: RootConfig, saved: dict[str, object]) -> RootConfig:
     """The config to validate with: how data is read and scored is the checkpoint's, unless the command line says."""
+    from seqkit.interop.load_model import keep_trained_length
+
     base = {section: saved[section] for section in _FROM_CHECKPOINT if saved.get(section) is not None}
     overrides = config.common_eval.model_overrides
     for section in ("task", "model"):
         values = base.get(section)
         if isinstance(values, dict):
             base[section] = values | {key: value for key, value in overrides.items() if key in values}
-    return root_from_dict(merge_given(base, config.given))
+    merged = merge_given(base, config.given)
+    keep_trained_length(merged, base, config.given)
+    return root_from_dict(merged)
 
 
 if __name__ == "__main__":

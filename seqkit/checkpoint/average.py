@@ -115,6 +115,29 @@ def best_of_folder(folder: str | Path, count: int, *, maximize: Callable[[Path],
     return found[:count] if maximize(found[0]) else found[::-1][:count]
 
 
+def best_of_files(paths: Iterable[str | Path], count: int, *, maximize: Callable[[Path], bool]) -> list[Path]:
+    """The `count` best of some checkpoints, by the figure that ends each file's name.
+
+    Args:
+        maximize: tells from one of the files whether the largest figure is the best.
+
+    Raises:
+        CheckpointError: there are fewer, or a name ends in no figure.
+    """
+    figures: dict[Path, float] = {}
+    for path in map(Path, paths):
+        try:
+            figures[path] = float(path.stem.rsplit("_", 1)[-1])
+        except ValueError:
+            raise CheckpointError(
+                f"{path}: the name ends in no figure to choose by; files to choose the best of are named "
+                "checkpoint.best_<metric>_<figure>.pt"
+            ) from None
+    if len(figures) < count:
+        raise CheckpointError(f"--inputs names {len(figures)} checkpoints, not the {count} asked for")
+    return sorted(figures, key=figures.__getitem__, reverse=maximize(next(iter(figures))))[:count]
+
+
 def _summand(tensor: Tensor) -> Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,9 +61,10 @@ def read_or_recover(
             state.progress.get("num_updates", "an unknown number of"),
         )
         for path in damaged:
-            _keep_aside(path, name_stays=path == last)
-        with contextlib.suppress(CheckpointError):
-            copy_checkpoint(candidate, last)
+            is_kept = _keep_aside(path, name_stays=path == last)
+            if path == last and is_kept:
+                with contextlib.suppress(CheckpointError):
+                    copy_checkpoint(candidate, last)
         return candidate, state
     raise CheckpointError(
         f"{reason}; and {last.parent} has no other checkpoint that is intact. Nothing was changed: to begin anew, move "
@@ -85,19 +85,22 @@ def _newest_first(folder: Path, suffix: str) -> list[Path]:
     return sorted(saved_checkpoints(folder, suffix), key=age, reverse=True)
 
 
-def _keep_aside(path: Path, *, name_stays: bool) -> None:
-    """Give a damaged file another name; with `name_stays`, where links can be made, its old one too for now."""
+def _keep_aside(path: Path, *, name_stays: bool) -> bool:
+    """Give a damaged file another name; whether that was possible.
+
+    Args:
+        name_stays: it has its old name too, so that whoever is killed now finds a checkpoint under that name again.
+    """
     names = (path.with_name(f"{path.name}.damaged{number}") for number in ("", *(f"-{n}" for n in range(2, 1000))))
     aside = next(name for name in names if not name.exists())
     try:
         if name_stays:
-            try:
-                os.link(path, aside)
-            except OSError:  # no hard links on this file system
-                path.rename(aside)
+            copy_checkpoint(path, aside)
         else:
             path.rename(aside)
-    except OSError as error:
-        logger.warning("the damaged file %s could not be renamed: %s", path, error.strerror or error)
-    else:
-        logger.warning("the damaged file is kept as %s", aside)
+    except (OSError, CheckpointError) as error:
+        told = error.strerror if isinstance(error, OSError) and error.strerror else error
+        logger.warning("the damaged file %s could not be kept under another name: %s", path, told)
+        return False
+    logger.warning("the damaged file is kept as %s", aside)
+    return True

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqkit.checkpoint.io import checkpoint_shards, copy_checkpoint, write_checkpoint, write_failure
-from seqkit.checkpoint.sharded import write_shards
+from seqkit.checkpoint.sharded import together, write_shards
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.distributed.communication import Communication
 from seqkit.errors import CheckpointError
@@ -37,16 +37,19 @@ def write_sharded(folder: Path, names: Sequence[str], state: CheckpointState, co
     temporary = place.with_name(f".{place.name}.tmp")
     try:
         outline = write_shards(place, temporary, state, communication)
-        if communication.is_main:
-            write_checkpoint(folder / names[0], outline)
-            for name in names[1:]:
-                copy_checkpoint(folder / names[0], folder / name)
+
+        def name_it() -> None:
+            if communication.is_main:
+                write_checkpoint(folder / names[0], outline)
+                for name in names[1:]:
+                    copy_checkpoint(folder / names[0], folder / name)
+
+        together(name_it, communication)
     except OSError as error:
         raise write_failure(folder / names[0], error) from error
     finally:
         if communication.is_main:
             shutil.rmtree(temporary, ignore_errors=True)
-    communication.barrier("the end of a checkpoint")
 
 
 def remove_unused_shards(folder: str | Path) -> list[str]:

@@ -12,9 +12,10 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ from seqkit.files import sync_folder
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.metadata import Metadata
+
+T = TypeVar("T")
 
 _TENSOR = "tensor"
 _METADATA = ".metadata"
@@ -46,27 +49,61 @@ def write_shards(
         the outline of the state, for the checkpoint's file. (Only the main process's is complete.)
 
     Raises:
-        OSError: as the operating system says (disk full, no permission).
-        CheckpointError: a process could not write for another reason.
+        OSError: as the operating system says (disk full, no permission); in all processes.
+        CheckpointError: a process could not write for another reason; in all processes.
     """
-    if communication.is_main:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    communication.barrier("the beginning of a checkpoint")
+
+    def begin() -> None:
+        if communication.is_main:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+
+    def finish() -> None:
+        if communication.is_main:
+            digests[_METADATA] = _digest(temporary / _METADATA)
+            sync_folder(temporary)
+            os.replace(temporary, folder)
+            sync_folder(folder.parent)
+
+    together(begin, communication)
     tensors: dict[str, Tensor] = {}
     seen: dict[int, str] = {}
     outline = {item.name: _outline(getattr(state, item.name), item.name, tensors, seen) for item in fields(state)}
     _write_tensors(temporary, tensors, communication)
     digests: dict[str, str] = {}
-    for text in communication.gather_texts(json.dumps(_own_digests(temporary, communication.rank))):
-        digests |= json.loads(text)
-    if communication.is_main:
-        digests[_METADATA] = _digest(temporary / _METADATA)
-        sync_folder(temporary)
-        os.replace(temporary, folder)
-        sync_folder(folder.parent)
+    for own in together(lambda: _own_digests(temporary, communication.rank), communication):
+        digests |= own
+    together(finish, communication)
     outline["extra"] |= {SHARDS: {"folder": folder.name, "files": digests}}
     return CheckpointState(**outline)
+
+
+def together(part: Callable[[], T], communication: Communication) -> list[T]:
+    """Each process does its part of something; all learn what came of it, or that one has failed.
+
+    Args:
+        part: returns numbers, texts or plain containers.
+
+    Returns:
+        the results, by rank.
+
+    Raises:
+        OSError: what the operating system said to the first process that failed; in all processes.
+        CheckpointError: the reason why the first process failed; in all processes.
+    """
+    result, fault = None, None
+    try:
+        result = part()
+    except OSError as error:
+        fault = [error.errno, error.strerror or str(error)]
+    except CheckpointError as error:
+        fault = [None, str(error)]
+    outcomes = [json.loads(text) for text in communication.gather_texts(json.dumps([result, fault]))]
+    for _, failed in outcomes:
+        if failed is not None:
+            number, text = failed
+            raise CheckpointError(text) if number is None else OSError(number, text)
+    return [outcome for outcome, _ in outcomes]
 
 
 def read_shards(outline: CheckpointState, path: Path) -> CheckpointState:
@@ -138,7 +175,8 @@ def _write_tensors(folder: Path, tensors: dict[str, Tensor], communication: Comm
     own = {name: value for name, value in tensors.items() if communication.is_main or isinstance(value, DTensor)}
     try:
         with communication.waiting("writing a checkpoint"):
-            save(own, storage_writer=FileSystemWriter(folder, sync_files=True))
+            writer = FileSystemWriter(folder, sync_files=True)
+            save(own, storage_writer=writer, process_group=communication.process_group)
     except CheckpointException as error:
         causes = [failure[0] for failure in error.failures.values()]
         cause = next((each for each in causes if isinstance(each, OSError)), None)

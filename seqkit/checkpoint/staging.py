@@ -5,6 +5,7 @@ Knows nothing of files, nor of who writes the copy.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seqkit.checkpoint.state import CheckpointState
+from seqkit.distributed.data_parallel import own_part
 
 _Place = tuple[Any, ...]
 """Where a tensor is in a state: the keys and positions that lead to it."""
@@ -22,7 +24,8 @@ class Staging:
     """Memory that states are copied to; it is used again for the next copy.
 
     A copy is valid until the next call of `copy`. Tensors that occur several times in a state do so in its copy.
-    Tensors of a GPU are copied to page-locked memory, all of them at once.
+    Tensors of a GPU are copied to page-locked memory, all of them at once. Of tensors that are spread over processes
+    (`DTensor`), each process copies its own part, and the copies are spread alike.
     """
 
     def __init__(self) -> None:
@@ -46,9 +49,7 @@ class Staging:
     def memory_needed(self, state: CheckpointState) -> int:
         """Bytes that copying `state` takes beyond the memory that is already held."""
         distinct = {id(tensor): tensor for _, tensor in tensors_in(state)}
-        size = sum(tensor.numel() * tensor.element_size() for tensor in distinct.values())
-        held = sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
-        return max(0, size - held)
+        return max(0, _size(distinct.values()) - _size(self._buffers.values()))
 
 
 class _Copier:
@@ -74,25 +75,41 @@ class _Copier:
         return value
 
     def _copy_tensor(self, tensor: Tensor, place: _Place) -> Tensor:
-        on_gpu = tensor.device.type == "cuda"
+        part = own_part(tensor)
+        is_whole, on_gpu = part is tensor, part.device.type == "cuda"
         buffer = self._before.pop(place, None)
-        if (
-            buffer is None
-            or buffer.shape != tensor.shape
-            or buffer.dtype != tensor.dtype
-            or buffer.is_pinned() != on_gpu
-        ):
-            buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_gpu)
+        if buffer is None or not _fits(buffer, tensor, pinned=is_whole and on_gpu):
+            # torch has no page-locked memory for tensors that are spread.
+            buffer = (
+                torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_gpu)
+                if is_whole
+                else torch.empty_like(tensor, device="cpu")
+            )
         self._buffers[place] = buffer
-        buffer.copy_(tensor, non_blocking=on_gpu)
+        own_part(buffer).copy_(part, non_blocking=is_whole and on_gpu)
         if on_gpu:
-            self._devices.add(tensor.device)
+            self._devices.add(part.device)
         return buffer
 
     def wait(self) -> None:
         """Until what the GPUs were told to copy is there."""
         for device in self._devices:
             torch.cuda.current_stream(device).synchronize()
+
+
+def _fits(buffer: Tensor, tensor: Tensor, *, pinned: bool) -> bool:
+    part = own_part(buffer)
+    return (
+        type(buffer) is type(tensor.detach())
+        and buffer.shape == tensor.shape
+        and buffer.dtype == tensor.dtype
+        and part.shape == own_part(tensor).shape
+        and part.is_pinned() == pinned
+    )
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(part.numel() * part.element_size() for part in map(own_part, tensors))
 
 
 def tensors_in(value: Any, place: _Place = ()) -> list[tuple[_Place, Tensor]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
-from hydra.core.default_element import GroupDefault, ResultDefault
+from hydra.core.default_element import ConfigDefault, GroupDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, Sweep, ValueType
@@ -58,6 +59,11 @@ def _environment_variable(name: str, *default: Any) -> Any:
     if name not in os.environ and not default:
         raise ValueError(f"the environment has no variable {name}")
     return os.environ.get(name, *default)
+
+
+def _times(*factors: Any) -> int:
+    """The value of `${times:4,${.decoder_embed_dim}}`, for widths that are a multiple of another."""
+    return math.prod(int(factor) for factor in factors)
 
 
 class ComponentSource(ConfigSource):
@@ -125,6 +131,7 @@ def search_path(config_dirs: Sequence[str | Path]) -> ConfigSearchPath:
     setup_globals()
     # What older OmegaConfs called it; configs made for fairseq say ${env:HOME}.
     OmegaConf.register_new_resolver("env", _environment_variable, replace=True)
+    OmegaConf.register_new_resolver("times", _times, replace=True)
     path = create_config_search_path(f"file://{configs_dir()}")
     for folder in reversed([Path(folder).expanduser() for folder in config_dirs]):
         if not folder.is_dir():
@@ -144,7 +151,12 @@ class _Repository(ConfigRepository):
             if loaded is not None and loaded.header.get("package") == "_group_":
                 loaded.header["package"] = None
             return loaded
-        # Files made for older Hydras say "_group_" at the top level as well, and name groups as seen from there.
+        # Files made for older Hydras say "_group_" at the top level as well, and name groups as seen from there. What
+        # their defaults lists choose is laid over what they say themselves.
+        if loaded.header.get("package") == "_group_" and not any(
+            entry.is_self() for entry in loaded.defaults_list or ()
+        ):
+            loaded.defaults_list = [ConfigDefault(path="_self_"), *(loaded.defaults_list or ())]
         if loaded.header.get("package") in (None, "_group_"):
             loaded.header["package"] = "_global_"
         for entry in loaded.defaults_list or ():
@@ -208,6 +220,7 @@ class ConfigLoader(ConfigLoaderImpl):
         if loaded.provider == "hydra" or not isinstance(loaded.config, DictConfig):
             return loaded
         config = copy.deepcopy(loaded.config)
+        _name_by_place(config, str(default.config_path))
         for kind in COMPONENTS:
             node = config._get_node(kind) if kind in config else None
             if isinstance(node, AnyNode) and isinstance(node._value(), str) and not node._is_interpolation():
@@ -396,6 +409,17 @@ def lay_over_defaults(config: DictConfig) -> None:
             config[section] = defaults
         elif node is None or (isinstance(node, DictConfig) and node._is_none()):
             config[section] = defaults
+
+
+def _name_by_place(config: DictConfig, path: str) -> None:
+    """Name the component of a file that does not: fairseq's are called by its name, or are in a folder of that name."""
+    kind, _, place = path.partition("/")
+    node = config._get_node(kind) if kind in COMPONENTS and kind in config else None
+    if isinstance(node, DictConfig) and "_name" not in node:
+        named = [name for name in (place, place.rpartition("/")[0]) if name in registry(kind).names()]
+        if named:
+            with open_dict(node):
+                node["_name"] = named[0]
 
 
 def _flatten(section: DictConfig, kind: str, name: str) -> None:

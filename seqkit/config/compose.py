@@ -7,7 +7,7 @@ Knows nothing of the commands, and leaves Hydra's own set-up of logging, folders
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seqkit.config._hydra import COMPOSITION_ERRORS, ROOT_CONFIG, ConfigLoader
 from seqkit.config.base import MISSING, Config
-from seqkit.config.root import COMPONENTS, RootConfig, root_from_dict
+from seqkit.config.root import COMPONENTS, PASSED_OVER, RootConfig, root_from_dict
 from seqkit.config.validate import to_dict
 from seqkit.errors import ConfigError, UnknownNameError, did_you_mean
 from seqkit.registry import import_user_dir, registry
@@ -52,11 +52,14 @@ def compose(
     return compose_with(loader, config_name, overrides, missing_allowed=missing_allowed)
 
 
-def variant(kind: str, name: str, config_dir: Sequence[str | Path] = ()) -> dict[str, Any]:
+def variant(
+    kind: str, name: str, config_dir: Sequence[str | Path] = (), given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What choosing `kind=name` gives: the component's `_name`, and the options that a named variant sets.
 
     Args:
         config_dir: the user's folders of configs, which may hold variants (`model/my_arch.yaml`).
+        given: options to put in place of the variant's own; those of its options that follow one of them change too.
 
     Raises:
         UnknownNameError: neither a component nor a variant has that name; the message lists near matches.
@@ -68,7 +71,11 @@ def variant(kind: str, name: str, config_dir: Sequence[str | Path] = ()) -> dict
         known = loader.repository.get_group_options(kind)
         hint = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
         raise UnknownNameError(f"unknown {kind} {name!r}{hint}")
-    content = OmegaConf.to_container(loader.load_given(None, [f"{kind}={name}"])[kind], resolve=True)
+    section = loader.load_given(None, [f"{kind}={name}"])[kind]
+    for option, value in (given or {}).items():
+        if option in section and option != "_name":
+            section[option] = value.replace("${", "\\${") if isinstance(value, str) else value
+    content = OmegaConf.to_container(section, resolve=True)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -142,7 +149,11 @@ def compose_with(
         raise ConfigError([*problems, *error.problems]) from None
     if problems:
         raise ConfigError(problems)
-    root.given = {section: _given_of(getattr(root, section), value) for section, value in values.items()}
+    root.given = {
+        section: _given_of(getattr(root, section), value)
+        for section, value in values.items()
+        if section not in PASSED_OVER
+    }
     return root
 
 

@@ -56,6 +56,9 @@ COMPONENTS: tuple[str, ...] = (
 DEFAULT_COMPONENTS: dict[str, str] = {"criterion": "cross_entropy", "lr_scheduler": "fixed", "scoring": "bleu"}
 """The components taken where a config names none. (A command that needs another section says so itself.)"""
 
+PASSED_OVER: tuple[str, ...] = ("bmuf",)
+"""Sections that whole configs written by fairseq have and that say nothing: what they are for cannot be switched on."""
+
 
 @dataclass
 class RootConfig:
@@ -146,7 +149,7 @@ class _RootBuilder:
 
     def build(self) -> RootConfig:
         for section in self.mapping:
-            if section not in SECTIONS and section not in COMPONENTS and section != "_name":
+            if section not in (*SECTIONS, *COMPONENTS, *PASSED_OVER, "_name"):
                 self.problems.append(self._unknown_section(str(section)))
         for section in SECTIONS:
             self._take_section(section)

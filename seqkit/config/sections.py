@@ -14,6 +14,7 @@ _NO_TPU = "seqkit runs on CPUs and CUDA GPUs; leave it unset"
 _NO_PIPELINE = "pipeline parallelism of this kind no longer exists in PyTorch; use distributed_training.ddp_backend"
 _NO_SLOWMO = "SlowMo's package is no longer maintained; use another distributed_training.ddp_backend"
 _NO_MODEL_PARALLEL = "Megatron model parallelism is not supported; use distributed_training.ddp_backend=fully_sharded"
+_NO_TWO_PASSES = "speech translation in two passes (S2ST with a text decoder) is not in this version"
 _NO_PLASMA = "data is memory-mapped, which serves the purpose without a plasma store; leave it unset"
 _NO_AIM = "logging to Aim is not supported; use common.tensorboard_logdir or common.wandb_project"
 _NO_AZURE = "logging to AzureML is not supported; use common.tensorboard_logdir or common.wandb_project"
@@ -82,7 +83,7 @@ class CommonConfig(Config):
     profile_after: int = option(10, "updates of a run before the profile begins", low=1)
     profile_updates: int = option(5, "updates that are profiled", low=1)
     profile_dir: str | None = option(None, "folder for the profile's trace; unset: checkpoint.save_dir")
-    reset_logging: bool = option(False, "set up logging anew when a command starts, dropping earlier handlers")
+    reset_logging: bool = option(False, "has no effect: each command sets its logging up by itself")
     suppress_crashes: bool = option(False, "end with exit code 0 even when training fails (for sweeps)")
     use_plasma_view: bool = option(False, "keep indices in a plasma store", refused=_NO_PLASMA)
     plasma_path: str | None = option("/tmp/plasma", "socket of the plasma store", refused=_NO_PLASMA)
@@ -146,7 +147,11 @@ class DistributedTrainingConfig(Config):
         "seconds without progress (longer than any validation batch or save takes) after which the job is ended and "
         "the process that stalls is named; -1: never",
     )
-    broadcast_buffers: bool = option(False, "copy buffers (batch-norm statistics) from rank 0 at every forward pass")
+    broadcast_buffers: bool = option(
+        False,
+        "all processes go on with the buffers of rank 0 (such as batch norm's running statistics), copied before each "
+        "forward pass (legacy_ddp: with each update); otherwise each keeps its own, and those of rank 0 are saved",
+    )
     slowmo_momentum: float | None = option(None, "SlowMo momentum", refused=_NO_SLOWMO)
     slowmo_base_algorithm: str = option("localsgd", "algorithm below SlowMo", refused=_NO_SLOWMO)
     localsgd_frequency: int = option(3, "updates between averages of local SGD", refused=_NO_SLOWMO)
@@ -172,7 +177,7 @@ class DistributedTrainingConfig(Config):
     fp32_reduce_scatter: bool = option(False, "FSDP sums gradients in float32")
     cpu_offload: bool = option(False, "FSDP keeps parameters and optimizer state in CPU memory")
     use_sharded_state: bool = option(False, "each rank saves its own shard of the state")
-    not_fsdp_flatten_parameters: bool = option(False, "FSDP leaves parameters unflattened")
+    not_fsdp_flatten_parameters: bool = option(False, "has no effect: FSDP never flattens parameters")
 
 
 @dataclass
@@ -250,7 +255,7 @@ class OptimizationConfig(Config):
     skip_remainder_batch: bool | None = option(
         False, "leave out an epoch's last batches when they are fewer than update_freq"
     )
-    debug_param_names: bool = option(False, "name the parameters in the optimizer's messages")
+    debug_param_names: bool = option(False, "has no effect: messages and checkpoints always name parameters")
     on_nonfinite: str | None = option(
         None,
         "what a loss or gradient that is not finite does: stop; skip (leave the update out); reduce_scale (leave it "
@@ -309,6 +314,7 @@ class CheckpointConfig(Config):
         True,
         "write checkpoints while training goes on; it waits only for a copy in memory, which is kept",
         flags=("--write-checkpoints-asynchronously", "--save-async"),
+        bare=True,
     )
     model_parallel_size: int = option(
         1, "GPUs that share one model", follows="common.model_parallel_size", refused=_NO_MODEL_PARALLEL
@@ -323,19 +329,19 @@ class GenerationConfig(Config):
     """Search for the output sequence."""
 
     beam: int = option(5, "beam width", low=1)
-    beam_mt: int = option(0, "beam width of the first pass of two-pass speech translation; 0: as beam", low=0)
+    beam_mt: int = option(0, "beam width of the first of two passes; 0: as beam", low=0, refused=_NO_TWO_PASSES)
     nbest: int = option(1, "hypotheses printed for each sentence; at most the beam width", low=1)
     max_len_a: float = option(0.0, "output has at most a*x + b tokens for a source of x tokens: this is a", low=0.0)
     max_len_b: int = option(200, "output has at most a*x + b tokens for a source of x tokens: this is b", low=0)
-    max_len_a_mt: float = option(0.0, "max_len_a of the first pass of two-pass speech translation", low=0.0)
-    max_len_b_mt: int = option(200, "max_len_b of the first pass of two-pass speech translation", low=0)
+    max_len_a_mt: float = option(0.0, "max_len_a of the first of two passes", low=0.0, refused=_NO_TWO_PASSES)
+    max_len_b_mt: int = option(200, "max_len_b of the first of two passes", low=0, refused=_NO_TWO_PASSES)
     min_len: int = option(1, "shortest output in tokens, without EOS", low=0)
     match_source_len: bool = option(False, "output has as many tokens as the source")
     unnormalized: bool = option(False, "compare hypotheses by their sum of scores, not divided by length")
     no_early_stop: bool = option(False, "has no effect (kept for old commands)")
     no_beamable_mm: bool = option(False, "has no effect (kept for old commands)")
     lenpen: float = option(1.0, "length penalty: below 1 favours shorter, above 1 longer output")
-    lenpen_mt: float = option(1.0, "length penalty of the first pass of two-pass speech translation")
+    lenpen_mt: float = option(1.0, "length penalty of the first of two passes", refused=_NO_TWO_PASSES)
     unkpen: float = option(0.0, "taken from the score of every unknown word: above 0 makes fewer, below 0 more")
     replace_unk: str | None = option(
         None,
@@ -384,6 +390,12 @@ class GenerationConfig(Config):
         False, "iterative decoding: the last checkpoint is an autoregressive model that chooses among the lengths"
     )
     retain_iter_history: bool = option(False, "iterative decoding: also print every step's output")
+    stop_strings: list[str] | None = option(
+        None,
+        "an output ends where its text has one of these strings (\\n in them is a line end), and is shown up to there "
+        "(in the D line and as JSON's text; tokens and their scores are whole). What is in a prefix, or in the text "
+        "that a language model continues, does not count",
+    )
     retain_dropout: bool = option(False, "keep dropout active while decoding")
     retain_dropout_modules: list[str] | None = option(None, "keep dropout active in modules of these class names only")
     decoding_format: str | None = option(
@@ -391,6 +403,13 @@ class GenerationConfig(Config):
     )
     no_seed_provided: bool = option(False, "leave the random generator unseeded")
     eos_token: str | None = option(None, "symbol that ends the output, where it is not </s>")
+    quantize: str = option(
+        "none",
+        "on a CPU, keep the weights of large linear layers in 8 bits, and multiply in 8 bits: several times as fast, for "
+        "a small loss of precision (a few hundredths of a BLEU). Half precision on a GPU, or on a CPU made for it, is "
+        "common.fp16 or common.bf16",
+        choices=("none", "int8"),
+    )
     max_len_per_batch: bool = option(
         False, "reckon max_len_a and max_len_b from the padded batch, as fairseq does, not from each sentence"
     )
@@ -411,6 +430,14 @@ class EvalLMConfig(Config):
         "tokens of text before each block that the model reads too, so that every scored token has at least so much "
         "context; they are among task.tokens_per_sample, so blocks are as much shorter",
         low=0,
+    )
+    reuse_context: bool = option(
+        False,
+        "with context_window: read each token once, and carry what the model made of the context on to the next block, "
+        "instead of reading the context anew with each. Many times as fast. Losses differ a little (mostly they are "
+        "lower): the context remembers what was before it. (Where a model sees no further back than the context, as "
+        "fconv_lm or decoder_lm with a sliding window may, they are equal, and this is done unasked.) For models "
+        "without absolute positions: decoder_lm, lstm_lm, fconv_lm, others with no_token_positional_embeddings",
     )
     softmax_batch: int = option(
         9223372036854775807,

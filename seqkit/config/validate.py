@@ -274,6 +274,8 @@ def check_value(item: dataclasses.Field[Any], kind: Any, value: Any, where: str)
         result = coerce(value, kind)
     except ValueError as problem:
         return None, f"{shown} {problem}"
+    if isinstance(value, str):
+        shown = f"{where}={show(result)}"
     if info.refused is not None:
         default = default_of(item)
         return result, None if result == default else f"{shown} cannot be used: {info.refused}"

@@ -243,16 +243,16 @@ class EpochBatchIterator:
         return self._ignored
 
     @property
-    def first_batch(self) -> Any:
-        """The first of `frozen_batches`, read and joined."""
-        return _read_batch(self.dataset, self.frozen_batches[0].tolist())
+    def spare_batch(self) -> Any:
+        """A small batch, for who has none: the first two sentences of the first of `frozen_batches`."""
+        return _read_batch(self.dataset, self.frozen_batches[0][:2].tolist())
 
     def _cut_batches(self) -> list[Indices]:
         if len(self.dataset) == 0:
             raise DataError("the dataset is empty: there are no sentences to make batches of")
         batches = self._cut(self._ordered_indices())
         ragged = len(batches[-1]) % max(self.required_batch_size_multiple, 1) != 0
-        if self.drop_ragged_batch and ragged and len(batches) > 1:
+        if self.drop_ragged_batch and ragged and len(batches) > 1 and not self.dataset.has_fixed_shapes:
             batches.pop()
         return batches
 
@@ -305,7 +305,10 @@ class EpochBatchIterator:
 
     def __len__(self) -> int:
         """Batches of one epoch in this shard."""
-        return math.ceil(len(self.frozen_batches) / self.num_shards)
+        count = len(self.frozen_batches)
+        if self._seen is None and self.grouped_shuffling and self.shuffle and not self._fixed:
+            return count // self.num_shards  # see _shuffled
+        return math.ceil(count / self.num_shards)
 
     # going over them
 

@@ -115,6 +115,7 @@ class LanguagePairDataset(SequenceDataset):
         self.append_bos = append_bos
         self.eos = src_dict.eos() if eos is None else eos
         self.num_buckets = num_buckets
+        self.has_fixed_shapes = num_buckets > 0
         self.src_lang_id = src_lang_id
         self.tgt_lang_id = tgt_lang_id
         self.pad_to_multiple = pad_to_multiple

@@ -46,6 +46,8 @@ class SequenceDataset(ABC):
     """Base of all datasets of sequences, read by number and joined into batches."""
 
     supports_prefetch: bool = False
+    has_fixed_shapes: bool = False
+    """Whether `batch_by_size` gives batches of a few shapes, to which a multiple of sentences does not apply."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any:

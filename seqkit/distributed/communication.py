@@ -41,6 +41,11 @@ class Communication(Protocol):
     heard: int
 
     @property
+    def process_group(self) -> Any:
+        """torch's handle of them, for its own functions; None: the one that it takes by itself."""
+        ...
+
+    @property
     def world_size(self) -> int:
         """How many processes there are."""
         ...
@@ -108,14 +113,23 @@ class Communication(Protocol):
         """Context in which this process waits for the others."""
         ...
 
+    def saving(self) -> AbstractContextManager[Any]:
+        """Context, for any thread, in which a checkpoint is written: a failure elsewhere does not cut it short."""
+        ...
+
     def barrier(self, doing: str) -> None:
         """Wait until all processes are here."""
+        ...
+
+    def aside(self) -> Communication:
+        """The same processes, connected once more, for a thread beside the main one in each of them."""
         ...
 
 
 class SingleProcess:
     """One process on its own."""
 
+    process_group = None
     world_size = 1
     rank = 0
     is_main = True
@@ -159,5 +173,11 @@ class SingleProcess:
     def waiting(self, doing: str) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
+    def saving(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
     def barrier(self, doing: str) -> None:
         pass
+
+    def aside(self) -> SingleProcess:
+        return self

@@ -160,24 +160,29 @@ class ExchangeAfterwards:
 
     @torch.no_grad()
     def finish(self) -> None:
+        for bucket in self._buckets:
+            for param in bucket:
+                if param.grad is None:
+                    param.grad = torch.zeros_like(param)
+        # All memory that it takes is there before the exchange begins: who has none can still send zeros.
+        flat = [
+            torch.cat([_grad(param).flatten() for param in bucket]).div_(self.gradient_factor)
+            for bucket in self._buckets
+        ]
+        self.is_broken = True
         with self._communication.waiting("the exchange of gradients"):
             # Here, as all processes come here once, whatever batches they had and whether memory sufficed for them.
             for buffer in self._buffers:
                 dist.broadcast(buffer, 0)
-            sent = []
-            for bucket in self._buckets:
-                for param in bucket:
-                    if param.grad is None:
-                        param.grad = torch.zeros_like(param)
-                flat = torch.cat([_grad(param).flatten() for param in bucket]).div_(self.gradient_factor)
-                sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
-            for bucket, flat, work in sent:
+            sent = [dist.all_reduce(values, async_op=True) for values in flat]
+            for bucket, values, work in zip(self._buckets, flat, sent, strict=True):
                 work.wait()
-                parts = torch.split(flat, [param.numel() for param in bucket])
+                parts = torch.split(values, [param.numel() for param in bucket])
                 torch._foreach_copy_(
                     [_grad(param) for param in bucket],
                     [part.view_as(param) for part, param in zip(parts, bucket, strict=True)],
                 )
+        self.is_broken = False
 
     def whole_norm(self, norm: Tensor) -> Tensor:
         return norm
@@ -241,6 +246,29 @@ def check_data_parallel(config: DistributedTrainingConfig) -> list[str]:
             if given
         ]
     return problems
+
+
+def without_effect_alone(config: DistributedTrainingConfig) -> list[str]:
+    """What a single process is told to do and has nobody to do it with, in words."""
+    given = {
+        "ddp_backend=fully_sharded": config.ddp_backend == "fully_sharded",
+        f"ddp_comm_hook={config.ddp_comm_hook}": config.ddp_comm_hook != "none",
+        f"zero_sharding={config.zero_sharding}": config.zero_sharding != "none",
+        "use_sharded_state=true": config.use_sharded_state,
+        "no_reshard_after_forward=true": config.no_reshard_after_forward,
+        "fp32_reduce_scatter=true": config.fp32_reduce_scatter,
+    }
+    told = [
+        f"distributed_training.{option} has no effect in a single process: there is nothing to share with others"
+        for option, is_given in given.items()
+        if is_given
+    ]
+    if config.cpu_offload:
+        told.append(
+            "distributed_training.cpu_offload=true has no effect in a single process: weights and optimizer stay where "
+            "they are; optimizer=cpu_adam keeps the optimizer in main memory"
+        )
+    return told
 
 
 def _grad(param: nn.Parameter) -> Tensor:

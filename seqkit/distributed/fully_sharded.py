@@ -31,8 +31,8 @@ from seqkit.errors import ConfigError
 class FullySharded:
     """A module whose weights are spread over the processes. See `DataParallel` for what it offers.
 
-    The parameters of `module` become `DTensor`s, which an optimizer is made over afterwards. Gradients are summed, and
-    each process gets its part of the sum, with an update's last batch.
+    The parameters of `module` become `DTensor`s, which an optimizer is made over afterwards. With an update's last
+    batch, each process gets its part of the gradient's mean over the processes (`gradient_factor` makes it the sum).
 
     Args:
         module: on its device, with the same weights in all processes.
@@ -40,7 +40,7 @@ class FullySharded:
             the whole forward and backward pass. Parameters must not be shared between units.
         reshard_after_forward: give up a unit's weights between its forward and its backward pass.
         param_dtype: weights are gathered, and the module computes, in this precision; None: in their own.
-        reduce_dtype: gradients are summed in this precision; None: in that of the computation.
+        reduce_dtype: gradients are averaged in this precision; None: in that of the computation.
         cpu_offload: keep weights, gradients and optimizer state in main memory.
         broadcast_buffers: copy buffers from rank 0 at every forward pass in training.
 

@@ -7,13 +7,16 @@ in. Knows nothing of training or of commands.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -21,16 +24,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
-from torch.multiprocessing.spawn import (
-    ProcessContext,
-    ProcessExitedException,
-    ProcessRaisedException,
-    start_processes,
-)
+from torch.multiprocessing.spawn import ProcessContext, start_processes
 
 from seqkit.distributed.plan import LOOPBACK, Plan
 from seqkit.distributed.process_group import ProcessGroup, backend_for
-from seqkit.distributed.watch import STORE_GONE, Failure, Watch, claim_failure, find_failure
+from seqkit.distributed.watch import STORE_GONE, Failure, Watch, claim_failure, find_failure, is_saving
 from seqkit.errors import ConfigError, SeqkitError, UserError
 
 MEETING_SECONDS = 600.0
@@ -39,6 +37,10 @@ _GRACE_SECONDS = 8.0
 """How long those that are left get to end by themselves."""
 _SAVING_SECONDS = 90.0
 """How long processes that are asked to stop get to finish an update and to save."""
+_WRITING_SECONDS = 330.0
+"""How long those that are left get while one of them is writing a checkpoint; more than `Watch` gives."""
+_LOOK_SECONDS = 1.0
+"""How often it is looked whether processes have ended."""
 _ANSWER_SECONDS = 6.0
 """How long a process whose exchange broke down waits to hear of another's failure."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
@@ -119,18 +121,20 @@ def run_member(
 
 def _failed(error: BaseException, watch: Watch, plan: Plan, show: Tell) -> int:
     """Make this process's error known, unless it only follows from another's; returns the exit code."""
+    first = None
     if watch.broke_while_waiting or isinstance(error, _EndedByOthers):
         first = watch.failure_of_others(_ANSWER_SECONDS)
-        if first is not None:
-            return first.exit_code
-    failure = _failure_of(error, plan.first_rank)
-    if watch.broke_while_waiting and watch.store_is_gone:
-        failure = Failure(plan.first_rank, f"lost the others: {STORE_GONE} ({error})")
-    first = watch.fail(failure)
-    if first == failure:
-        show(failure, plan.world_size)
-        if isinstance(error, Exception) and not failure.is_users:
-            get_error_handler().record_exception(error)  # torchrun's report names it
+    if first is None:
+        failure = _failure_of(error, plan.first_rank)
+        if watch.broke_while_waiting and watch.store_is_gone:
+            failure = Failure(plan.first_rank, f"lost the others: {STORE_GONE} ({error})")
+        first = watch.fail(failure)
+        if first == failure:
+            show(failure, plan.world_size)
+            if isinstance(error, Exception) and not failure.is_users:
+                get_error_handler().record_exception(error)  # torchrun's report names it
+    if isinstance(error, Exception):
+        watch.wait_for_saves()
     return first.exit_code
 
 
@@ -139,7 +143,7 @@ def _failure_of(error: BaseException, rank: int) -> Failure:
         return Failure(rank, "interrupted", 128 + int(signal.SIGINT), is_users=True)
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else 1
-        return Failure(rank, f"left with exit code {code}", code)
+        return Failure(rank, f"left with exit code {code}", code or 1)
     if isinstance(error, SeqkitError):
         return Failure(rank, str(error), error.exit_code, is_users=True)
     return Failure(rank, "".join(traceback.format_exception(error)).rstrip())
@@ -155,6 +159,8 @@ def _meet(plan: Plan) -> tuple[Any, Any]:
     Raises:
         ConfigError: there is none at the address.
     """
+    if plan.store is not None:
+        return _of_attempt(plan, plan.store), _of_attempt(plan, open_store(plan, keep=False))
     first = open_store(plan, keep=plan.keeps_store)
     second = open_store(plan, keep=False, port=first.port)
     return _of_attempt(plan, first), _of_attempt(plan, second)
@@ -176,20 +182,36 @@ def open_store(plan: Plan, *, keep: bool, port: int | None = None) -> Any:
         ConfigError: the port is taken, or nobody keeps a store there.
     """
     number = plan.port if port is None else port
+    settings: dict[str, Any] = {"timeout": timedelta(seconds=MEETING_SECONDS), "wait_for_workers": False}
     try:
-        return dist.TCPStore(  # type: ignore[attr-defined]
-            plan.host,
-            number,
-            is_master=keep,
-            timeout=timedelta(seconds=MEETING_SECONDS),
-            wait_for_workers=False,
-        )
-    except RuntimeError as error:
+        if keep and plan.host == LOOPBACK:
+            return _local_store(number, settings)
+        return dist.TCPStore(plan.host, number, is_master=keep, **settings)  # type: ignore[attr-defined]
+    except (RuntimeError, OSError) as error:
         what = "cannot be opened" if keep else "does not answer"
         raise ConfigError(
             f"the port {number} of {plan.host}, where the processes of the training meet, {what}: {error}; give "
             "another by distributed_training.distributed_port"
         ) from error
+
+
+def _local_store(port: int, settings: Mapping[str, Any]) -> Any:
+    """A store for processes of this machine only.
+
+    torch's own socket would listen on all networks, and take an address such as ::ffff:127.0.0.1 for each process that
+    connects, whose name it then asks a name server for: with one that does not answer, all wait for a minute or more.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((LOOPBACK, port))
+        listening.listen(1024)
+        port = listening.getsockname()[1]
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            LOOPBACK, port, is_master=True, master_listen_fd=listening.fileno(), use_libuv=False, **settings
+        )
+        listening.detach()  # the store closes it
+    return store
 
 
 def _wait_for_all(store: Any, plan: Plan) -> None:
@@ -244,10 +266,9 @@ def start_members(
     Returns:
         the exit code: the largest of the processes', or that of the failure.
     """
-    store = open_store(plan, keep=plan.keeps_store)
-    shared = _of_attempt(plan, store)
-    plans = [plan.member(index, store.port) for index in range(plan.starts)]
-    with _threads_for(plan.starts):
+    with _environment(_settings_for(plan)):
+        store = open_store(plan, keep=plan.keeps_store)
+        plans = [plan.member(index, store.port) for index in range(plan.starts)]
         context = start_processes(  # type: ignore[no-untyped-call]
             _run_started,
             args=(member, plans, tuple(arguments)),
@@ -255,13 +276,14 @@ def start_members(
             join=False,
             start_method="spawn",
         )
+    shared = _of_attempt(plan, store)
     assert isinstance(context, ProcessContext)
     with _passing_on(context):
         try:
             failure = _wait(context, shared, plan)
         except BaseException:
             # Somebody else's handler of a signal (submitit's) has raised: the processes save and end.
-            _end(context)
+            _end(context, _SAVING_SECONDS)
             raise
     if failure is None:
         codes = [int(shared.get(_result(own.first_rank))) for own in plans if shared.check([_result(own.first_rank)])]
@@ -276,8 +298,12 @@ def start_members(
 
 def _run_started(index: int, member: Callable[..., int], plans: Sequence[Plan], arguments: Sequence[Any]) -> None:
     """A started process: its exit code of 0 means that it ended in order, and its result lies in the store."""
-    plan = plans[index]
-    store = _of_attempt(plan, open_store(plan, keep=False))
+    # What starts this process has made its own way that of this process too, in which each process that reads data
+    # would import torch anew, for seconds, in every epoch.
+    multiprocessing.set_start_method(None, force=True)
+    connection = open_store(plans[index], keep=False)
+    plan = dataclasses.replace(plans[index], store=connection)
+    store = _of_attempt(plan, connection)
     try:
         code = member(plan, *arguments)
     except Exception as error:
@@ -302,23 +328,39 @@ def _wait(context: ProcessContext, store: Any, plan: Plan) -> Failure | None:
                 # Before anything else, so that the others learn why they are to end.
                 words = _exit_in_words(code, context.processes[index].pid)
                 found = claim_failure(store, Failure(plan.first_rank + index, *words))
-                with contextlib.suppress(ProcessExitedException, ProcessRaisedException):
-                    context.join(grace_period=_GRACE_SECONDS)
+                _await_end(context, store, plan)
+                _end(context, _GRACE_SECONDS)
                 return found
         running = [process.sentinel for process, code in zip(context.processes, codes, strict=True) if code is None]
         if not running:
             return find_failure(store)
-        multiprocessing.connection.wait(running)
+        # Processes that a killed one has forked (they read data) live on for seconds, and look like it from here.
+        multiprocessing.connection.wait(running, timeout=_LOOK_SECONDS)
 
 
-def _end(context: ProcessContext) -> None:
-    """Ask the processes to stop, and kill those that do not."""
+def _await_end(context: ProcessContext, store: Any, plan: Plan) -> None:
+    """Let the processes that are left end by themselves: within seconds, or once a checkpoint is written."""
+    last = time.monotonic() + _WRITING_SECONDS
+    until = time.monotonic() + _GRACE_SECONDS
+    while time.monotonic() < min(until, last):
+        running = [index for index, process in enumerate(context.processes) if process.is_alive()]
+        if not running:
+            return
+        if any(is_saving(store, plan.first_rank + index) for index in running):
+            until = time.monotonic() + _GRACE_SECONDS
+        multiprocessing.connection.wait([context.processes[index].sentinel for index in running], timeout=0.5)
+
+
+def _end(context: ProcessContext, seconds: float) -> None:
+    """Ask the processes that are left to stop, and kill those that have not after so long."""
     for process in context.processes:
-        process.terminate()
-    deadline = time.monotonic() + _SAVING_SECONDS
+        if process.is_alive():
+            process.terminate()
+    deadline = time.monotonic() + seconds
     for process in context.processes:
         process.join(max(0.0, deadline - time.monotonic()))
-        process.kill()
+        if process.is_alive():
+            process.kill()
         process.join()
 
 
@@ -354,14 +396,25 @@ def _passing_on(context: ProcessContext) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _settings_for(plan: Plan) -> dict[str, str]:
+    """Environment variables for processes that are started here, but for those that the user has set."""
+    settings = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // plan.starts))}  # they share the cores
+    if plan.host == LOOPBACK:
+        # Gloo would look this machine's name up, and take a network that comes and goes.
+        loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+        if loopback is not None:
+            settings["GLOO_SOCKET_IFNAME"] = loopback
+        # torch asks for the name of the address that it has connected to; a name server may be slow, or lose questions.
+        settings["RES_OPTIONS"] = "timeout:1 attempts:3"
+    return {name: value for name, value in settings.items() if name not in os.environ}
+
+
 @contextlib.contextmanager
-def _threads_for(processes: int) -> Iterator[None]:
-    """Processes that start now share the machine's cores, unless the user has said how many threads to use."""
-    if "OMP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Processes that start now have these environment variables."""
+    os.environ.update(settings)
     try:
         yield
     finally:
-        del os.environ["OMP_NUM_THREADS"]
+        for name in settings:
+            del os.environ[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlparse
 
 from seqkit.config.sections import DistributedTrainingConfig
@@ -34,6 +35,7 @@ class Plan:
         store_is_there: somebody else (torchrun) keeps the meeting place.
         attempt: how often the processes were started before.
         origin: what said so, in words.
+        store: an open connection to the meeting place, None where there is none yet.
     """
 
     world_size: int
@@ -45,6 +47,7 @@ class Plan:
     store_is_there: bool = False
     attempt: int = 0
     origin: str = "one process"
+    store: Any = None
 
     @property
     def is_alone(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seqkit.distributed.communication import UpdateSums
+from seqkit.distributed.out_of_memory import is_out_of_memory
 from seqkit.distributed.watch import Watch
 from seqkit.errors import ConfigError, SeqkitError
 
@@ -66,6 +67,7 @@ class ProcessGroup:
     ) -> None:
         self.rank = rank
         self.world_size = world_size
+        self.process_group: Any = None
         self.notice = 0
         self.heard = 0
         self._device = device
@@ -103,7 +105,7 @@ class ProcessGroup:
         entries += [float(sum(key in output for output in figures)) for key in keys]
         vector = _vector(entries, self._device)
         with self._talk("the exchange of an update's figures"):
-            dist.all_reduce(vector)
+            dist.all_reduce(vector, group=self.process_group)
             # The one moment of an update at which the host waits for the device.
             sums: list[float] = vector.tolist()
         anyone_exhausted, anyone_unknown, size = sums[0] > 0, sums[1] > 0, sums[2]
@@ -135,7 +137,7 @@ class ProcessGroup:
                 matrix[number, column] = sum(values)
                 matrix[number, len(keys) + column] = len(values)
         with self._talk("the exchange of validation's figures"):
-            dist.all_reduce(matrix)
+            dist.all_reduce(matrix, group=self.process_group)
         result: list[list[Logging]] = []
         for row in matrix.tolist():
             total = {key: value for key, value, has in zip(keys, row, row[len(keys) :], strict=False) if has}
@@ -145,7 +147,7 @@ class ProcessGroup:
     def largest(self, number: int) -> int:
         held = torch.tensor([number], dtype=torch.int64)
         with self._talk("an agreement"):
-            dist.all_reduce(held, dist.ReduceOp.MAX)
+            dist.all_reduce(held, dist.ReduceOp.MAX, group=self.process_group)
         return int(held)
 
     def any(self, flag: bool) -> bool:
@@ -162,11 +164,11 @@ class ProcessGroup:
             content = sink.getvalue()
         length = torch.tensor([len(content)], dtype=torch.int64)
         with self._talk("taking over what rank 0 has read"):
-            dist.broadcast(length, 0)
+            dist.broadcast(length, 0, group=self.process_group)
             held = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.is_main else None
             if held is None:
                 held = torch.empty(int(length), dtype=torch.uint8)
-            dist.broadcast(held, 0)
+            dist.broadcast(held, 0, group=self.process_group)
         if self.is_main:
             return value
         return torch.load(io.BytesIO(held.numpy().tobytes()), weights_only=True)
@@ -180,10 +182,16 @@ class ProcessGroup:
         with self._watch.waiting(doing):
             yield
 
+    def saving(self) -> AbstractContextManager[None]:
+        return self._watch.saving()
+
     def barrier(self, doing: str) -> None:
         with self._talk(doing):
             # A sum on the CPU: torch's own barrier would take the GPU.
-            dist.all_reduce(torch.zeros(1))
+            dist.all_reduce(torch.zeros(1), group=self.process_group)
+
+    def aside(self) -> ProcessGroup:
+        return _Aside(self)
 
     def close(self) -> None:
         """Give the connection up."""
@@ -201,18 +209,53 @@ class ProcessGroup:
     def _objects(self, value: Any) -> list[Any]:
         gathered: list[Any] = [None] * self.world_size
         with self._talk("the exchange of figures"):
-            dist.all_gather_object(gathered, value)
+            dist.all_gather_object(gathered, value, group=self.process_group)
         return gathered
 
     @contextmanager
     def _talk(self, doing: str) -> Iterator[None]:
-        with self._watch.waiting(doing):
-            try:
-                yield
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                raise LostContactError(f"{doing} broke down: {error}") from error
+        with self._watch.waiting(doing), _contact(doing):
+            yield
+
+
+class _Aside(ProcessGroup):
+    """The processes once more, for a thread beside the main one: what it does is no step of the training.
+
+    Tensors go by gloo. All processes make one, and it is closed with the others.
+    """
+
+    def __init__(self, main: ProcessGroup) -> None:
+        self.rank = main.rank
+        self.world_size = main.world_size
+        self.notice = 0
+        self.heard = 0
+        self._device = torch.device("cpu")
+        self._watch = main._watch
+        self._keys = []
+        self._doing = "start"
+        self.process_group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+
+    def step(self, doing: str) -> None:
+        self._doing = doing
+
+    @contextmanager
+    def waiting(self, doing: str) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def _talk(self, doing: str) -> Iterator[None]:
+        with _contact(doing):
+            yield
+
+
+@contextmanager
+def _contact(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise LostContactError(f"{doing} broke down: {error}") from error
 
 
 def _sum(values: Iterator[Any]) -> float | Tensor:

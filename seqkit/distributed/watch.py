@@ -31,6 +31,10 @@ _GONE_AFTER = 60.0
 """Seconds without a sign of life after which a process counts as gone."""
 _GRACE = 3.0
 """Seconds that a main thread gets to end by itself once another process has failed."""
+_PATIENCE = 300.0
+"""Seconds that a job which has failed waits for a checkpoint that a process is writing."""
+_SILENT_AFTER = 10.0
+"""Seconds without a sign of life after which a process that was writing a checkpoint is no longer waited for."""
 
 
 class Store(Protocol):
@@ -82,6 +86,7 @@ class Beat:
         still: seconds since the last step.
         where: machine and process number.
         done: it has ended in order.
+        saves: it is writing a checkpoint, whatever its main thread does.
     """
 
     alive: int
@@ -91,6 +96,7 @@ class Beat:
     still: float
     where: str
     done: bool = False
+    saves: bool = False
 
 
 def claim_failure(store: Store, failure: Failure) -> Failure:
@@ -102,6 +108,14 @@ def claim_failure(store: Store, failure: Failure) -> Failure:
 def find_failure(store: Store) -> Failure | None:
     """The failure that ends the job, if there is one."""
     return Failure(**json.loads(store.get(_FAILURE))) if store.check([_FAILURE]) else None
+
+
+def is_saving(store: Store, rank: int) -> bool:
+    """Whether a process has said last that it is writing a checkpoint; False where the store does not answer."""
+    with contextlib.suppress(RuntimeError):
+        beat = _beat_of(store, rank)
+        return beat is not None and beat.saves and not beat.done
+    return False
 
 
 class Watch:
@@ -116,6 +130,7 @@ class Watch:
         interval: seconds between signs of life.
         gone_after: seconds without one after which a process is gone.
         grace: seconds that the main thread gets to end by itself once the job has failed.
+        patience: seconds beyond that for a checkpoint that any process is writing.
 
     Attributes:
         broke_while_waiting: an error came while the main thread waited for the others.
@@ -134,6 +149,7 @@ class Watch:
         interval: float = _INTERVAL,
         gone_after: float = _GONE_AFTER,
         grace: float = _GRACE,
+        patience: float = _PATIENCE,
     ) -> None:
         self._store = store
         self._rank = rank
@@ -144,6 +160,7 @@ class Watch:
         self._interval = interval
         self._gone_after = gone_after
         self._grace = grace
+        self._patience = patience
         self._where = f"{socket.gethostname()}, process {os.getpid()}"
         self._steps = 0
         self._doing = "starting"
@@ -151,6 +168,9 @@ class Watch:
         self.broke_while_waiting = False
         self.store_is_gone = False
         self._stepped_at = time.monotonic()
+        self._alive = 0
+        self._saves = 0
+        self._seen_saving: dict[int, tuple[int, float]] = {}
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="seqkit-watch", daemon=True)
@@ -164,9 +184,26 @@ class Watch:
         if not self._ended.is_set():
             self._ended.set()
             with contextlib.suppress(RuntimeError):
-                self._ask(lambda store: store.set(_key(self._rank), self._beat(0, done=True)))
+                self._ask(lambda store: store.set(_key(self._rank), self._beat(done=True)))
         if self._thread.is_alive():
             self._thread.join(5 * self._interval)
+
+    # called by any thread
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """A checkpoint is written in what follows: if the job fails meanwhile, no process ends before it is done."""
+        self._count_saves(1)
+        try:
+            yield
+        finally:
+            self._count_saves(-1)
+
+    def _count_saves(self, change: int) -> None:
+        with self._lock:
+            self._saves += change
+        with contextlib.suppress(RuntimeError):
+            self._ask(self._give_sign)
 
     # called by the main thread
 
@@ -211,39 +248,73 @@ class Watch:
                 return failure
             time.sleep(0.1)
 
+    def wait_for_saves(self) -> None:
+        """Until no process is writing a checkpoint, as far as patience goes; for a process that is about to fail.
+
+        Those that start processes (torchrun, SLURM) end all of them soon after one has failed.
+        """
+        deadline = time.monotonic() + self._patience
+        while self._someone_saves() and time.monotonic() < deadline:
+            time.sleep(0.2 * self._interval)
+
+    def _someone_saves(self) -> bool:
+        """Whether a process that gives signs of life is writing a checkpoint."""
+        if self._saves:
+            return True
+        for rank in range(self._world_size):
+            if rank == self._rank:
+                continue
+            try:
+                beat = self._ask(lambda store, rank=rank: _beat_of(store, rank))  # type: ignore[misc]
+            except RuntimeError:
+                return False
+            if beat is None or beat.done or not beat.saves:
+                continue
+            alive, since = self._seen_saving.get(rank, (-1, 0.0))
+            if beat.alive != alive:
+                since = time.monotonic()
+                self._seen_saving[rank] = beat.alive, since
+            if time.monotonic() - since < _SILENT_AFTER * self._interval / _INTERVAL:
+                return True
+        return False
+
     # the thread
 
     def _watch(self) -> None:
         neighbour = (self._rank + 1) % self._world_size
-        seen, seen_at, number = -1, time.monotonic(), 0
+        seen, seen_at = -1, time.monotonic()
+        failure, failed_at = None, 0.0
         while not self._ended.wait(self._interval):
-            number += 1
             try:
-                failure, beat = self._exchange(number, neighbour)
+                found, beat = self._exchange(neighbour)
             except RuntimeError:
-                failure, beat = Failure(self._rank, f"lost the others: {STORE_GONE}"), None
-                if not self._ended.is_set():
-                    self._tell(failure)
+                found, beat = Failure(self._rank, f"lost the others: {STORE_GONE}"), None
+                if failure is None and not self._ended.is_set():
+                    self._tell(found)
             if beat is not None and (beat.alive != seen or beat.done):
                 seen, seen_at = beat.alive, time.monotonic()
-            if failure is None and beat is not None and time.monotonic() - seen_at > self._gone_after:
-                failure = self._claim(
+            if found is None and beat is not None and time.monotonic() - seen_at > self._gone_after:
+                found = self._claim(
                     Failure(
                         neighbour,
                         f"has given no sign of life for {self._gone_after:.0f} s ({beat.where}); it was last "
                         f"{_told(beat)}. It was killed, or its machine is down",
                     )
                 )
-            if failure is None and self._stalls():
+            if found is None and self._stalls():
                 verdict = self._verdict()
-                failure = None if verdict is None else self._claim(verdict)
-            if failure is not None:
-                self._leave_once(failure)
+                found = None if verdict is None else self._claim(verdict)
+            if failure is None and found is not None:
+                failure, failed_at = found, time.monotonic()
+            if failure is not None and self._may_leave(time.monotonic() - failed_at):
+                self._leave(failure)
                 return
 
-    def _leave_once(self, failure: Failure) -> None:
-        if not self._ended.wait(self._grace):
-            self._leave(failure)
+    def _may_leave(self, since: float) -> bool:
+        """Whether the main thread has had its time, so many seconds after the job failed, and no save is cut short."""
+        if since < self._grace or self._ended.is_set():
+            return False
+        return since >= self._grace + self._patience or not self._someone_saves()
 
     def _claim(self, failure: Failure) -> Failure:
         first = self.fail(failure)
@@ -251,16 +322,19 @@ class Watch:
             self._tell(failure)
         return first
 
-    def _exchange(self, number: int, neighbour: int) -> tuple[Failure | None, Beat | None]:
+    def _exchange(self, neighbour: int) -> tuple[Failure | None, Beat | None]:
         """Give a sign of life; the job's failure and the neighbour's last sign, where there are such."""
-        own = self._beat(number)
 
         def work(store: Store) -> tuple[Failure | None, Beat | None]:
-            if not self._ended.is_set():
-                store.set(_key(self._rank), own)
+            self._give_sign(store)
             return find_failure(store), _beat_of(store, neighbour)
 
         return self._ask(work)
+
+    def _give_sign(self, store: Store) -> None:
+        if not self._ended.is_set():
+            self._alive += 1
+            store.set(_key(self._rank), self._beat())
 
     def _ask(self, question: Callable[[Store], T]) -> T:
         """Use the store. Once it does not answer it is left alone, for torch writes a page about each attempt.
@@ -317,9 +391,11 @@ class Watch:
             f"{others}; the other processes wait for it",
         )
 
-    def _beat(self, number: int, *, done: bool = False) -> str:
-        still = time.monotonic() - self._stepped_at
-        beat = Beat(number, self._steps, self._doing, self._waits, round(still, 1), self._where, done)
+    def _beat(self, *, done: bool = False) -> str:
+        still = round(time.monotonic() - self._stepped_at, 1)
+        beat = Beat(
+            self._alive, self._steps, self._doing, self._waits, still, self._where, done=done, saves=self._saves > 0
+        )
         return json.dumps(dataclasses.asdict(beat))
 
 

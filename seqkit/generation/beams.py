@@ -66,15 +66,18 @@ class Beams:
         attention = newest if self.attention is None else torch.cat([self.attention, newest], dim=2)
         return Beams(self.sentences, self.tokens, self.cumulative, attention)
 
-    def followed_by(self, scores_BK: Tensor, tokens_BK: Tensor, beams_BK: Tensor) -> Beams:
-        """Hypothesis k becomes hypothesis `beams_BK[:, k]` with one more token and the new summed score."""
-        index_BK1 = beams_BK.unsqueeze(2)
-        tokens = torch.cat([self.tokens.take_along_dim(index_BK1, dim=1), tokens_BK.unsqueeze(2)], dim=2)
-        scores = torch.cat([self.cumulative.take_along_dim(index_BK1, dim=1), scores_BK.unsqueeze(2)], dim=2)
-        attention = self.attention
-        if attention is not None:
-            attention = attention.take_along_dim(index_BK1.unsqueeze(3), dim=1)
-        return Beams(self.sentences, tokens, scores, attention)
+    def followed_by(self, scores_BK: Tensor, tokens_BK: Tensor, rows_N: Tensor | None) -> Beams:
+        """Hypothesis n becomes hypothesis `rows_N[n]` (see `rows`) with one more token and the new summed score."""
+
+        def moved(history: Tensor) -> Tensor:
+            return history if rows_N is None else history.flatten(0, 1).index_select(0, rows_N).view_as(history)
+
+        return Beams(
+            self.sentences,
+            torch.cat((moved(self.tokens), tokens_BK.unsqueeze(2)), dim=2),
+            torch.cat((moved(self.cumulative), scores_BK.unsqueeze(2)), dim=2),
+            None if self.attention is None else moved(self.attention),
+        )
 
     def select(self, staying: Tensor) -> Beams:
         """The sentences at the places `staying` (B',)."""
@@ -86,9 +89,11 @@ class Beams:
             None if attention is None else attention[staying],
         )
 
-    def rows(self, beams_BK: Tensor) -> Tensor:
-        """(N,) numbers of the decoder rows of the hypotheses `beams_BK`."""
+    def rows(self, beams_BK: Tensor) -> Tensor | None:
+        """(N,) numbers of the decoder rows of the hypotheses `beams_BK`; None where each sentence has but one."""
         sentences, beam = beams_BK.shape
+        if beam == 1:
+            return None
         return (torch.arange(0, sentences * beam, beam, device=beams_BK.device).unsqueeze(1) + beams_BK).flatten()
 
 
@@ -104,9 +109,9 @@ class Finished:
     def __init__(self, limits: list[int], beam: int, device: torch.device) -> None:
         self.beam = beam
         self.limits_B = torch.tensor(limits, device=device)
-        self.smallest_limit = min(limits)
+        self.smallest_limit, self.longest_limit = min(limits), max(limits)
         slots = (len(limits), beam + 1)
-        self._longest = max(limits) + 1
+        self._longest = self.longest_limit + 1
         self._taken = torch.zeros(len(limits), dtype=torch.int64, device=device)
         self._lengths = torch.zeros(slots, dtype=torch.int64, device=device)
         self._ranks = torch.full(slots, _NONE, device=device)

@@ -34,7 +34,9 @@ from seqkit.generation.step_processors import (
     StepProcessor,
     UnknownPenalty,
 )
+from seqkit.generation.stop_strings import StopAtStrings, TextOf, stop_strings_of
 from seqkit.models.base import EncoderDecoderModel, IterativeModel, LanguageModel, Model
+from seqkit.modules.quantized_linear import is_quantized
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def build_generator(
     seed: int = 1,
     language_model: LanguageModel | None = None,
     allowed_tokens: AllowedTokensFunction | None = None,
+    text_of: TextOf | None = None,
 ) -> Generator:
     """The generator that a configuration describes.
 
@@ -60,6 +63,7 @@ def build_generator(
         seed: of sampling; without meaning where the configuration says that no seed is provided.
         language_model: what `generation.lm_path` names, opened by the caller.
         allowed_tokens: says which tokens a hypothesis may go on with; see `AllowedTokens`.
+        text_of: gives the text of tokens, which `generation.stop_strings` needs.
 
     Raises:
         ConfigError: options that exclude each other, or that do not fit the models; all of them at once.
@@ -68,6 +72,7 @@ def build_generator(
     problems = [
         *_wrong_values(config, target_dictionary),
         *_excluded(config, allowed_tokens is not None),
+        *_stop_problems(config, text_of is not None),
         *(_not_for_iterative(config, models) if iterative else _only_for_iterative(config)),
         *_dropout_problems(config, models),
     ]
@@ -76,13 +81,19 @@ def build_generator(
             f"generation.lm_path={config.lm_path}: no language model is fused here; use seqkit-generate, "
             "seqkit-interactive or the hub"
         )
+    if config.quantize != "none" and not all(is_quantized(model) for model in models):
+        problems.append(
+            f"generation.quantize={config.quantize}: models are quantised where they are loaded only to be used "
+            "(seqkit-generate, seqkit-interactive, seqkit-eval-lm, the hub); leave it out here"
+        )
     if problems:
         raise ConfigError(problems)
     if iterative:
         return _iterative(models, target_dictionary, config)
     ensemble = Ensemble(
         models,
-        temperature=config.temperature,
+        # as in fairseq, given targets are scored by the probabilities as they are
+        temperature=1.0 if config.score_reference else config.temperature,
         need_attention=config.print_alignment is not None or config.replace_unk is not None,
         language_model=language_model,
         language_model_weight=config.lm_weight,
@@ -95,7 +106,7 @@ def build_generator(
         ensemble,
         target_dictionary,
         search=_search(config, seed),
-        processors=_processors(config, target_dictionary, allowed_tokens),
+        processors=_processors(config, target_dictionary, allowed_tokens, text_of),
         lengths=LengthRule(config.max_len_a, config.max_len_b, config.match_source_len, config.max_len_per_batch),
         normalize=not config.unnormalized,
         length_penalty=config.lenpen,
@@ -144,7 +155,10 @@ def _search(config: GenerationConfig, seed: int) -> SearchStrategy:
 
 
 def _processors(
-    config: GenerationConfig, dictionary: Dictionary, allowed_tokens: AllowedTokensFunction | None
+    config: GenerationConfig,
+    dictionary: Dictionary,
+    allowed_tokens: AllowedTokensFunction | None,
+    text_of: TextOf | None,
 ) -> list[StepProcessor]:
     """In the order in which they are applied: a prefix comes last, so that its token keeps its penalties."""
     processors: list[StepProcessor] = [BannedSymbols([dictionary.pad()])]
@@ -155,6 +169,8 @@ def _processors(
         processors.append(NoRepeatNgram(config.no_repeat_ngram_size))
     if allowed_tokens is not None:
         processors.append(AllowedTokens(allowed_tokens))
+    if config.stop_strings and text_of is not None:
+        processors.append(StopAtStrings(stop_strings_of(config), text_of))
     processors.append(PrefixTokens())
     return processors
 
@@ -216,6 +232,23 @@ def _excluded(config: GenerationConfig, has_allowed_tokens: bool) -> Iterator[st
         yield "generation.retain_dropout_modules needs generation.retain_dropout=true"
 
 
+def _stop_problems(config: GenerationConfig, has_text: bool) -> Iterator[str]:
+    strings = config.stop_strings
+    if not strings:
+        return
+    if "" in strings:
+        yield f"generation.stop_strings={strings}: every text has the empty string, so nothing could be written"
+    for option, chosen in (
+        ("constraints", config.constraints is not None),
+        ("match_source_len", config.match_source_len),
+        ("score_reference", config.score_reference),
+    ):
+        if chosen:
+            yield f"generation.stop_strings cannot be used with generation.{option}; leave one of them out"
+    if not has_text and not config.score_reference:
+        yield "generation.stop_strings is for seqkit-generate, seqkit-interactive and the hub; leave it out here"
+
+
 def _strategies(config: GenerationConfig) -> dict[str, bool]:
     """The searches that are not beam search, and which of them are asked for."""
     return {
@@ -252,6 +285,7 @@ def _not_for_iterative(config: GenerationConfig, models: Sequence[Model]) -> Ite
         "lm_path": config.lm_path is not None,
         "match_source_len": config.match_source_len,
         "no_repeat_ngram_size": config.no_repeat_ngram_size > 0,
+        "stop_strings": bool(config.stop_strings),
     }
     for option, chosen in asked.items():
         if chosen:

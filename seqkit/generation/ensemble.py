@@ -13,12 +13,13 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqkit.errors import ConfigError
 from seqkit.generation.dropout import evaluating
 from seqkit.models.base import EncoderDecoderModel, EncoderOutput, IncrementalDecoder, LanguageModel, Model
-from seqkit.modules.cache import DecoderCache
+from seqkit.modules.cache import DecoderCache, TransformerCache
+from seqkit.modules.positional_embedding import LearnedPositionalEmbedding
 
 
 class StepOutput(NamedTuple):
@@ -40,7 +41,7 @@ class Ensemble:
 
     Args:
         models: encoder-decoder models or language models with one vocabulary.
-        temperature: logits are divided by this.
+        temperature: logits are divided by this; those of `language_model` are not.
         need_attention: also return cross-attention.
         retain_dropout: dropout stays active while decoding.
         retain_dropout_modules: only that of modules of classes with these names.
@@ -99,8 +100,16 @@ class Ensemble:
         return torch.stack([attention for attention in attentions if attention is not None]).mean(dim=0)
 
     def max_decoder_positions(self) -> int:
-        """The longest target that all models take, in tokens."""
-        return min(_decoder(model).max_positions() for model in self.all_models)
+        """The longest target that all models take, in tokens.
+
+        A language model beside them only counts where it has no more positions: what it was trained on is no bound.
+        """
+        bounding = list(self.models)
+        language_model = self.language_model
+        if language_model is not None:
+            learned = any(isinstance(module, LearnedPositionalEmbedding) for module in language_model.modules())
+            bounding += [language_model] if learned else []
+        return min(_decoder(model).max_positions() for model in bounding)
 
     def evaluating(self) -> contextlib.AbstractContextManager[None]:
         """All models in evaluation mode, but for the dropout that stays active, and back again."""
@@ -146,7 +155,7 @@ class Decoding:
             stacked = torch.stack([output.log_probs for output in outputs])
             log_probs = torch.logsumexp(stacked, dim=0).sub_(math.log(len(outputs)))
         if self._fused is not None:
-            addition = self._fused.step(tokens_NT, every, ensemble.temperature, need_attention=False).log_probs
+            addition = self._fused.step(tokens_NT, every, temperature=1.0, need_attention=False).log_probs
             log_probs = log_probs.add_(addition, alpha=ensemble.language_model_weight)
         attentions = [output.attention for output in outputs if output.attention is not None]
         attention = None
@@ -177,7 +186,8 @@ class _ModelState:
         self.encoder_out: EncoderOutput | None = None
         if isinstance(model, EncoderDecoderModel):
             self.encoder_out = model.encoder(**sources)
-        self.projection = _Projection.of(model)
+        # What is made here is nobody else's, so that it may be normalised where it stands.
+        self.projection = model.output_linear() if type(model).normalized_probs is Model.normalized_probs else None
         self.cache: DecoderCache | None = None
         if model.supports_cache:
             rows = int(sources["src_tokens"].size(0)) * beam
@@ -185,6 +195,9 @@ class _ModelState:
 
     def step(self, tokens_NT: Tensor, every: int, temperature: float, need_attention: bool) -> StepOutput:
         """Log-probabilities of every `every`-th row."""
+        alike = every > 1 and isinstance(self.cache, TransformerCache) and self.cache.begins_alike
+        if alike:
+            tokens_NT = tokens_NT[::every]
         output = self.decoder(
             tokens_NT if self.cache is None else tokens_NT[:, -1:],
             self.encoder_out,
@@ -192,62 +205,29 @@ class _ModelState:
             features_only=self.projection is not None,
             need_attention=need_attention,
         )
-        newest = output.logits[::every, -1]
+        newest = output.logits[:: 1 if alike else every, -1]
         if self.projection is not None:
-            log_probs = self.projection(newest, temperature)
+            logits = self.projection(newest).float()
+            if temperature != 1.0:
+                logits.div_(temperature)
+            log_probs = torch.log_softmax(logits, -1, out=logits)
         else:
             logits = newest / temperature if temperature != 1.0 else newest
             log_probs = self.model.normalized_probs(logits, log_probs=True)
-        return StepOutput(log_probs, None if output.attention is None else output.attention[:, -1])
+        attention = None if output.attention is None else output.attention[:, -1]
+        if attention is not None and alike:
+            attention = attention.repeat_interleave(every, 0)
+        return StepOutput(log_probs, attention)
 
     def reorder(self, rows: Tensor) -> None:
         if self.cache is not None:
             self.cache.reorder(rows)
 
     def select_sentences(self, sentences: Tensor) -> None:
-        if self.encoder_out is not None:
+        if self.encoder_out is not None and (self.cache is None or not self.decoder.reads_source_once):
             self.encoder_out = self.encoder_out.select(sentences)
         if self.cache is not None:
             self.cache.select_sentences(sentences)
-
-
-class _Projection:
-    """Features to log-probabilities in memory that is used again at every step.
-
-    On a CPU, fresh memory for so large a result costs more than the softmax itself.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        self._linear = linear
-        self._logits = linear.weight.new_empty(0)
-        self._log_probs = linear.weight.new_empty(0)
-
-    @classmethod
-    def of(cls, model: Model) -> _Projection | None:
-        """For models on the CPU in float32 whose output is one linear map and a softmax; None for others."""
-        linear = model.output_linear()
-        if linear is None or type(model).normalized_probs is not Model.normalized_probs:
-            return None
-        if linear.weight.device.type != "cpu" or linear.weight.dtype != torch.float32:
-            return None
-        return cls(linear)
-
-    def __call__(self, features_NC: Tensor, temperature: float) -> Tensor:
-        rows, size = features_NC.size(0), self._linear.out_features
-        if self._logits.numel() < rows * size:
-            self._logits, self._log_probs = (features_NC.new_empty(rows * size) for _ in range(2))
-        logits_NV = self._logits[: rows * size].view(rows, size)
-        log_probs_NV = self._log_probs[: rows * size].view(rows, size)
-        weight = self._linear.weight.t()
-        bias: Tensor | None = self._linear.bias
-        if bias is None:
-            torch.mm(features_NC, weight, out=logits_NV)
-        else:
-            torch.addmm(bias, features_NC, weight, out=logits_NV)
-        if temperature != 1.0:
-            logits_NV.div_(temperature)
-        torch.log_softmax(logits_NV, -1, out=log_probs_NV)
-        return log_probs_NV
 
 
 def _decoder(model: Model) -> IncrementalDecoder:

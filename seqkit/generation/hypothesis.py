@@ -26,6 +26,7 @@ class Hypothesis:
         soft_alignment: for each target token, its attention to each source token that is not padding, when asked for.
         steps: refinements it took, where it was made by refinement.
         history: (T',) tokens of each stage of refinement, the first included, when asked for.
+        given: how many of the tokens it had to begin with.
     """
 
     tokens: Tensor
@@ -36,3 +37,4 @@ class Hypothesis:
     soft_alignment: list[list[float]] = field(default_factory=list)
     steps: int | None = None
     history: list[Tensor] | None = None
+    given: int = 0

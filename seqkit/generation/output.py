@@ -26,6 +26,7 @@ from seqkit.generation.alignment import (
     soft_alignment,
 )
 from seqkit.generation.hypothesis import Hypothesis
+from seqkit.generation.stop_strings import cut_at_stop, stop_strings_of
 
 
 @dataclass
@@ -61,7 +62,8 @@ class SentenceResult:
     Attributes:
         id: its number in the data.
         source: what is shown of the source; None where there is no source text.
-        target: the reference, unknown words escaped; None where there is none.
+        target: the reference as text, unknown words escaped; None where there is none.
+        target_pieces: the same before the subword encoder and the tokenizer decoded it.
         hypotheses: at most `nbest`.
         seconds: what the search took for the sentence's batch, divided by the batch's sentences.
         error: why there are no hypotheses.
@@ -75,6 +77,7 @@ class SentenceResult:
     seconds: float = 0.0
     error: str | None = None
     constraints: list[str] = field(default_factory=list)
+    target_pieces: str | None = None
 
 
 class HypothesisFormatter:
@@ -85,7 +88,7 @@ class HypothesisFormatter:
         target_dictionary: of the hypotheses.
         generation: the section `generation`.
         common_eval: the section `common_eval`.
-        bpe, tokenizer: decoders applied to hypotheses, in this order.
+        bpe, tokenizer: decoders applied to all text, in this order.
 
     Raises:
         DataError: the file of `generation.replace_unk` cannot be read.
@@ -107,6 +110,7 @@ class HypothesisFormatter:
         self.nbest = generation.nbest
         self.print_alignment = generation.print_alignment
         self.print_step = generation.print_step
+        self.stop_strings = stop_strings_of(generation)
         self.bpe = bpe
         self.tokenizer = tokenizer
         self.end = target_dictionary.index(generation.eos_token or target_dictionary.eos_word)
@@ -120,6 +124,11 @@ class HypothesisFormatter:
             if encoder is not None:
                 pieces = encoder.decode(pieces)
         return pieces
+
+    def text_of(self, tokens: Tensor) -> str:
+        """The text of (T,) target tokens, unknown words as they are."""
+        pieces = self.target_dictionary.string(tokens, extra_symbols_to_ignore=(self.end,))
+        return self.decode(post_process(pieces, self.post_process))
 
     def sentence(
         self,
@@ -158,9 +167,10 @@ class HypothesisFormatter:
             shown_target = target_text or shown_target
         return SentenceResult(
             number,
-            shown_source,
-            shown_target,
+            None if shown_source is None else self.decode(shown_source),
+            None if shown_target is None else self.decode(shown_target),
             [self._hypothesis(hypothesis, source, words or "") for hypothesis in hypotheses[: self.nbest]],
+            target_pieces=shown_target,
         )
 
     def _hypothesis(self, hypothesis: Hypothesis, source: Tensor | None, source_words: str) -> HypothesisText:
@@ -178,9 +188,12 @@ class HypothesisFormatter:
             elif self.print_alignment == "soft":
                 weights = soft_alignment(hypothesis.attention, source, hypothesis.tokens, pad)
         pieces = post_process(pieces, self.post_process)
+        text = self.decode(pieces)
+        if self.stop_strings:
+            text = cut_at_stop(text, self.stop_strings, len(self.text_of(hypothesis.tokens[: hypothesis.given])))
         return HypothesisText(
             pieces=pieces,
-            text=self.decode(pieces),
+            text=text,
             tokens=[dictionary[token] for token in hypothesis.tokens.tolist()],
             score=_base2(torch.tensor(hypothesis.score)).item(),
             token_scores=_base2(hypothesis.positional_scores).tolist(),
@@ -196,7 +209,7 @@ def text_lines(result: SentenceResult, *, with_time: bool = False) -> list[str]:
 
     `S-id source`, `W-id seconds`, `C-id constraint`, `T-id reference`, then for each hypothesis `H-id score pieces`,
     `D-id score text`, `P-id token scores`, `A-id alignment`, `I-id refinements` and `E-id_stage pieces`; columns are
-    separated by tabs.
+    separated by tabs, and a line end within a text is written out (\\n).
 
     Args:
         result: the sentence.
@@ -205,15 +218,15 @@ def text_lines(result: SentenceResult, *, with_time: bool = False) -> list[str]:
     number = result.id
     lines = []
     if result.source is not None:
-        lines.append(f"S-{number}\t{result.source}")
+        lines.append(f"S-{number}\t{_one_line(result.source)}")
     if with_time:
         lines.append(f"W-{number}\t{result.seconds:.3f}\tseconds")
     lines += [f"C-{number}\t{constraint}" for constraint in result.constraints]
     if result.target is not None:
-        lines.append(f"T-{number}\t{result.target}")
+        lines.append(f"T-{number}\t{_one_line(result.target)}")
     for hypothesis in result.hypotheses:
         lines.append(f"H-{number}\t{hypothesis.score}\t{hypothesis.pieces}")
-        lines.append(f"D-{number}\t{hypothesis.score}\t{hypothesis.text}")
+        lines.append(f"D-{number}\t{hypothesis.score}\t{_one_line(hypothesis.text)}")
         lines.append(f"P-{number}\t" + " ".join(f"{score:.4f}" for score in hypothesis.token_scores))
         if hypothesis.alignment is not None:
             lines.append(f"A-{number}\t" + " ".join(f"{source}-{target}" for source, target in hypothesis.alignment))
@@ -224,6 +237,10 @@ def text_lines(result: SentenceResult, *, with_time: bool = False) -> list[str]:
             lines.append(f"I-{number}\t{hypothesis.steps}")
         lines += [f"E-{number}_{stage}\t{pieces}" for stage, pieces in enumerate(hypothesis.history or [])]
     return lines
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "\\n")
 
 
 def json_line(result: SentenceResult) -> str:

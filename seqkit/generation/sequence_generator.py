@@ -8,6 +8,7 @@ P prefix length, S source length, V vocabulary, L longest output with its end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +137,7 @@ class SequenceGenerator:
             prefix_tokens = prefix_tokens.to(lengths_B.device)
         ids_B = sample.get("id", torch.arange(len(limits))).to(lengths_B.device)
         on_cpu = lengths_B.device.type == "cpu"
-        sound = torch.ones((), dtype=torch.bool, device=lengths_B.device)
+        limits_B = finished.limits_B
 
         decoding = self.ensemble.start(net_input, beam=self.beam, max_length=max(limits) + 1)
         self.search.start(sample)
@@ -144,36 +145,47 @@ class SequenceGenerator:
             output = decoding.step(beams.tokens.flatten(0, 1))
             beams = beams.attending(output.attention)
             log_probs_BKV = output.log_probs.view(beams.sentences.numel(), -1, output.log_probs.size(1))
-            sound &= ~log_probs_BKV[..., self.end].isnan().any()
-            step = self._step(beams, finished, ids_B, prefix_tokens)
+            step = self._step(beams, limits_B, finished.smallest_limit, ids_B, prefix_tokens)
             for processor in self.processors:
                 processor(log_probs_BKV, step)
             candidates = self.search.step(number, log_probs_BKV, beams.scores(), self.end)
 
             ended_BK, chosen_BK, going_on = self.search.part(candidates, self.end)
-            if not on_cpu or bool(ended_BK.any()):
-                ending = beams.followed_by(*(part[:, : self.beam] for part in candidates))
+            if ended_BK is not None and (not on_cpu or bool(ended_BK.any())):
+                scores, tokens, continued = (part[:, : self.beam] for part in candidates)
+                ending = beams.followed_by(scores, tokens, beams.rows(continued))
                 finished.add(ending, ended_BK, self._rank(ending))
 
-            staying: Tensor | None = None
-            if on_cpu or number % _LOOK_EVERY_ON_GPU == 0 or number == max(limits):
+            if self._may_lose_sentences(number, ended_BK, going_on, finished):
                 staying_B = finished.wanting(beams.sentences, number) & going_on.scores.ne(_NONE).any(dim=1)
                 staying = staying_B.nonzero().squeeze(1)
                 if staying.numel() == 0:
                     break
-            if staying is not None and staying.numel() < (1 - _MOST_IDLE) * staying_B.numel():
-                decoding.select_sentences(staying)
-                beams = beams.select(staying)
-                chosen_BK, going_on = chosen_BK[staying], Candidates(*(part[staying] for part in going_on))
-                self.search.select(staying)
+                if staying.numel() < (1 - _MOST_IDLE) * staying_B.numel():
+                    decoding.select_sentences(staying)
+                    beams, limits_B = beams.select(staying), limits_B[staying]
+                    chosen_BK, going_on = chosen_BK[staying], Candidates(*(part[staying] for part in going_on))
+                    self.search.select(staying)
             self.search.advance(chosen_BK)
-            if self.beam > 1:
-                decoding.reorder(beams.rows(going_on.beams))
-            beams = beams.followed_by(*going_on)
+            rows = beams.rows(going_on.beams)
+            if rows is not None:
+                decoding.reorder(rows)
+            beams = beams.followed_by(going_on.scores, going_on.tokens, rows)
 
-        if not bool(sound):
+        found = finished.hypotheses()
+        if any(math.isnan(hypothesis.score) for hypotheses in found for hypothesis in hypotheses):
             raise SeqkitError("the model gave NaN while decoding: its weights cannot be used at this precision")
-        return finished.hypotheses()
+        return found
+
+    def _may_lose_sentences(
+        self, number: int, ended_BK: Tensor | None, going_on: Candidates, finished: Finished
+    ) -> bool:
+        """Whether it is time to look which sentences go on: on a CPU whenever one may have been finished or lost."""
+        if going_on.scores.device.type != "cpu":
+            return number % _LOOK_EVERY_ON_GPU == 0 or number == finished.longest_limit
+        if ended_BK is not None or number >= finished.smallest_limit:
+            return True
+        return bool(going_on.scores.min() == _NONE)
 
     def _align_afterwards(self, found: list[list[Hypothesis]], net_input: dict[str, Any], begin: int) -> None:
         """Give each hypothesis the attention of a pass in which every token sees the whole hypothesis."""
@@ -193,10 +205,12 @@ class SequenceGenerator:
         for row, (_, hypothesis) in enumerate(flat):
             hypothesis.attention = attention[row, : hypothesis.tokens.numel()]
 
-    def _step(self, beams: Beams, finished: Finished, ids_B: Tensor, prefix_tokens: Tensor | None) -> Step:
+    def _step(
+        self, beams: Beams, limits_B: Tensor, smallest_limit: int, ids_B: Tensor, prefix_tokens: Tensor | None
+    ) -> Step:
         number = beams.length
-        limits_B = finished.limits_B[beams.sentences]
         prefix_B: Tensor | None = None
+        given_B = None if prefix_tokens is None else prefix_tokens[beams.sentences].ne(self.pad).sum(1)
         if prefix_tokens is not None and number < prefix_tokens.size(1):
             prefix_B = prefix_tokens[beams.sentences, number].masked_fill(limits_B.le(number), self.pad)
         return Step(
@@ -205,11 +219,12 @@ class SequenceGenerator:
             batch_ids=ids_B,
             tokens=beams.distinct(beams.tokens),
             limits=limits_B,
-            smallest_limit=finished.smallest_limit,
+            smallest_limit=smallest_limit,
             prefix=prefix_B,
             pad=self.pad,
             unk=self.unk,
             end=self.end,
+            given=given_B,
         )
 
     def _rank(self, ending: Beams) -> Tensor:

@@ -15,6 +15,8 @@ from seqkit.data.dictionary import Dictionary
 from seqkit.errors import ConfigError, DataError
 from seqkit.generation.ensemble import Ensemble
 from seqkit.generation.hypothesis import Hypothesis
+from seqkit.models.base import EncoderDecoderModel, IncrementalDecoder, LanguageModel, Model
+from seqkit.modules.packed_cache import PackedCache
 
 _SCORES_AT_A_TIME = 1 << 25
 """Log-probabilities that are computed together: 128 MiB of float32."""
@@ -81,8 +83,8 @@ def score_targets(
 ) -> tuple[Tensor, Tensor | None]:
     """The log-probability of every target that is not padding.
 
-    Words are only scored where there is a target, some positions at a time; where the model's last layer can be had
-    apart from it, logits are held of these alone.
+    Words are only scored where there is a target, some positions at a time: logits are held of these alone. Of the
+    positions in front of the first target of all, a language model computes no more than what later ones see of them.
 
     Args:
         ensemble: models in evaluation mode, whose probabilities are averaged.
@@ -95,32 +97,108 @@ def score_targets(
         (B, T) float32 log-probabilities, 0 at padding; and (B, T, S) attention, averaged over models, where the
         ensemble is asked for it.
     """
-    rows = target_BT.ne(pad).view(-1).nonzero().squeeze(1)
-    target = target_BT.reshape(-1).index_select(0, rows)
+    scored_BT = target_BT.ne(pad)
+    skip = int(scored_BT.any(0).int().argmax())
+    rows = scored_BT[:, skip:].reshape(-1).nonzero().squeeze(1)
+    target = target_BT[:, skip:].reshape(-1).index_select(0, rows)
     scores: list[Tensor] = []
     attentions: list[Tensor] = []
     for model in ensemble.models:
-        options: dict[str, Any] = {"need_attention": True} if ensemble.need_attention else {}
-        linear = model.output_linear()
-        if linear is not None:
-            options["features_only"] = True
-        output = model(**net_input, **options)
-        if output.attention is not None and ensemble.need_attention:
-            attentions.append(output.attention)
-        states = output.logits.flatten(0, 1)
-        width = states.size(1) if linear is None else linear.out_features
-        at_a_time = max(1, _SCORES_AT_A_TIME // width)
-        if softmax_batch is not None:
-            at_a_time = min(at_a_time, softmax_batch)
-        parts = []
-        for start in range(0, rows.numel(), at_a_time):
-            logits = states.index_select(0, rows[start : start + at_a_time])
-            if linear is not None:
-                logits = linear(logits)
-            parts.append(model.target_log_probs(logits / ensemble.temperature, target[start : start + at_a_time]))
-        scores.append(torch.cat(parts) if parts else states.new_zeros(0, dtype=torch.float32))
-    averaged = scores[0]
-    if len(scores) > 1:
-        averaged = torch.logsumexp(torch.stack(scores), dim=0) - math.log(len(scores))
-    result = averaged.new_zeros(target_BT.numel()).index_copy(0, rows, averaged).view(target_BT.shape)
+        if isinstance(model, LanguageModel):
+            features = model(**net_input, features_only=True, skip=skip).logits
+        else:
+            options: dict[str, Any] = {"need_attention": True} if ensemble.need_attention else {}
+            output = model(**net_input, features_only=True, **options)
+            features = output.logits[:, skip:]
+            if output.attention is not None and ensemble.need_attention:
+                attentions.append(output.attention)
+        scores.append(_log_probs(model, features, rows, target, ensemble.temperature, softmax_batch))
+    averaged = _averaged(scores)
+    result = averaged.new_zeros(target_BT.shape)
+    result[scored_BT] = averaged
     return result, torch.stack(attentions).mean(dim=0) if attentions else None
+
+
+def score_stretches(
+    ensemble: Ensemble,
+    tokens_BT: Tensor,
+    target_BT: Tensor,
+    *,
+    pad: int,
+    block: int,
+    context: int,
+    at_once: int = 1,
+    softmax_batch: int | None = None,
+) -> Tensor:
+    """As `score_targets`, for long stretches of text that language models read block by block, each token once.
+
+    A model with attention sees `context` tokens before each block, and what it computed of these is carried on; one
+    that is recurrent remembers what it can.
+
+    Args:
+        ensemble, pad, softmax_batch: as of `score_targets`; language models that can be carried on.
+        tokens_BT: the text; of each row the part before its first target is read with the first block.
+        target_BT: what is to be scored; from the first target on, all up to the padding behind the row.
+        block: tokens of a block.
+        context: tokens before it.
+        at_once: blocks that are read together, which saves time and not figures.
+
+    Returns:
+        (B, T) float32 log-probabilities, 0 at padding.
+    """
+    scored_BT = target_BT.ne(pad)
+    begins = scored_BT.int().argmax(1)
+    result = torch.zeros(target_BT.shape, device=target_BT.device)
+    for begin in sorted(set(begins.tolist())):
+        rows = begins.eq(begin).nonzero().squeeze(1)
+        scored = scored_BT[rows].any(0)
+        if not bool(scored.any()):
+            continue
+        length = int(scored.nonzero().max()) + 1
+        tokens, targets = tokens_BT[rows, :length], target_BT[rows, :length]
+        decoders = [_decoder(model) for model in ensemble.models]
+        caches = [decoder.new_cache(len(rows), length) for decoder in decoders]
+        for cache in caches:
+            if isinstance(cache, PackedCache):
+                cache.see_blocks(begin, block, context)
+        start = 0
+        for end in (*range(begin + at_once * block, length, at_once * block), length):
+            new = targets[:, max(start, begin) : end]
+            places = new.ne(pad).reshape(-1).nonzero().squeeze(1)
+            target = new.reshape(-1).index_select(0, places)
+            scores = []
+            for model, decoder, cache in zip(ensemble.models, decoders, caches, strict=True):
+                features = decoder(tokens[:, start:end], cache=cache, features_only=True).logits[:, -new.size(1) :]
+                scores.append(_log_probs(model, features, places, target, ensemble.temperature, softmax_batch))
+            found = torch.zeros(new.numel(), device=new.device).index_copy_(0, places, _averaged(scores))
+            result[rows, max(start, begin) : end] = found.view(new.shape)
+            start = end
+    return result
+
+
+def _log_probs(
+    model: Model, features: Tensor, rows: Tensor, target: Tensor, temperature: float, softmax_batch: int | None
+) -> Tensor:
+    """(n,) log-probabilities of the words `target` at the places `rows` of (B, T, C) features."""
+    decoder = _decoder(model)
+    features = features.flatten(0, 1)
+    linear = decoder.output_linear()
+    width = decoder.output_layer(features[:1]).size(-1) if linear is None else linear.out_features
+    at_a_time = max(1, _SCORES_AT_A_TIME // width)
+    if softmax_batch is not None:
+        at_a_time = min(at_a_time, softmax_batch)
+    parts = []
+    for start in range(0, max(rows.numel(), 1), at_a_time):
+        logits = decoder.output_layer(features.index_select(0, rows[start : start + at_a_time]))
+        parts.append(model.target_log_probs(logits / temperature, target[start : start + at_a_time]))
+    return torch.cat(parts)
+
+
+def _averaged(scores: list[Tensor]) -> Tensor:
+    """Log-probabilities of several models, their probabilities averaged."""
+    return scores[0] if len(scores) == 1 else torch.logsumexp(torch.stack(scores), dim=0) - math.log(len(scores))
+
+
+def _decoder(model: Model) -> IncrementalDecoder:
+    assert isinstance(model, EncoderDecoderModel | LanguageModel)
+    return model.decoder

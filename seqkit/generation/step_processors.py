@@ -33,6 +33,7 @@ class Step:
         smallest_limit: no sentence of the batch has a smaller limit.
         prefix: (B,) int64, the token each sentence has to take now, the pad index where it is free; None where all are.
         pad, unk, end: indices of the special symbols.
+        given: (B,) int64, how many tokens each sentence's prefix has; None where there are no prefixes.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Step:
     pad: int
     unk: int
     end: int
+    given: Tensor | None = None
 
     def free(self) -> Tensor | None:
         """(B,) True for sentences that may choose; None where all may."""

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import ConfigError
 from seqkit.generation.ensemble import Ensemble
-from seqkit.generation.sequence_scorer import score_targets
+from seqkit.generation.sequence_scorer import score_stretches, score_targets
 from seqkit.generation.word_spelling import WordSpelling
 
 
@@ -143,6 +144,23 @@ class TextFigures:
         return cls(**{**values, "statistics": statistics})
 
 
+@dataclass(frozen=True)
+class Stretches:
+    """Items of a batch that are several blocks in a row, of which each goes on from what is known of those before.
+
+    Attributes:
+        blocks: in an item; the last item of a text may have fewer.
+        block: tokens of a block.
+        context: tokens before each that models still see.
+        at_once: blocks that are read together.
+    """
+
+    blocks: int
+    block: int
+    context: int
+    at_once: int = 1
+
+
 class TextEvaluator:
     """Scores batches of text and counts.
 
@@ -154,6 +172,7 @@ class TextEvaluator:
         skip_first: the first target of each block is a BOS that was put there, and not text.
         word_probs: give the words of each block.
         word_stats: keep statistics of every word.
+        stretches: what the items of batches are, where each is not one block alone. Blocks are then numbered through.
 
     Attributes:
         figures: what was counted so far.
@@ -169,6 +188,7 @@ class TextEvaluator:
         skip_first: bool = False,
         word_probs: bool = False,
         word_stats: bool = False,
+        stretches: Stretches | None = None,
     ) -> None:
         self.ensemble = ensemble
         self.pad = dictionary.pad()
@@ -177,6 +197,7 @@ class TextEvaluator:
         self.skip_first = skip_first
         self.word_probs = word_probs
         self.word_stats = word_stats
+        self.stretches = stretches
         self.figures = TextFigures(knows_bytes=spelling.knows_bytes)
 
     @torch.inference_mode()
@@ -200,15 +221,33 @@ class TextEvaluator:
             target_BT = target_BT.scatter(1, first, self.pad)
         net_input = sample["net_input"]
         with self.ensemble.evaluating():
-            scores_BT, _ = score_targets(
-                self.ensemble, net_input, target_BT, pad=self.pad, softmax_batch=self.softmax_batch
-            )
+            scores_BT = self._scores(net_input, target_BT)
         scored = target_BT.ne(self.pad).cpu().numpy()
         tokens = target_BT.cpu().numpy()[scored]
         before = net_input["src_tokens"].cpu().numpy()[scored]
         scores = scores_BT.double().cpu().numpy()[scored]
-        rows = np.nonzero(scored)[0]
-        return self._count(sample["id"].tolist(), rows, tokens, before, scores)
+        ids, rows = sample["id"].tolist(), np.nonzero(scored)[0]
+        if self.stretches is not None:
+            ids, rows = _blocks_of(self.stretches, ids, scored)
+        return self._count(ids, rows, tokens, before, scores)
+
+    def _scores(self, net_input: dict[str, Any], target_BT: Tensor) -> Tensor:
+        """(B, T) log-probabilities, 0 at padding."""
+        if self.stretches is not None:
+            return score_stretches(
+                self.ensemble,
+                net_input["src_tokens"],
+                target_BT,
+                pad=self.pad,
+                block=self.stretches.block,
+                context=self.stretches.context,
+                at_once=self.stretches.at_once,
+                softmax_batch=self.softmax_batch,
+            )
+        scores_BT, _ = score_targets(
+            self.ensemble, net_input, target_BT, pad=self.pad, softmax_batch=self.softmax_batch
+        )
+        return scores_BT
 
     def _count(
         self,
@@ -257,3 +296,15 @@ class TextEvaluator:
                     statistics = self.figures.statistics[word] = WordStatistics(word, len(spans[place]) > 1)
                 statistics.add(score, scores[place + 1] if has_next else None)
         return blocks if self.word_probs else []
+
+
+def _blocks_of(stretches: Stretches, ids: list[int], scored: NDArray[np.bool_]) -> tuple[list[int], NDArray[np.int64]]:
+    """The numbers of all blocks in a batch of stretches, and of each token scored the place of its block among them."""
+    rows, columns = np.nonzero(scored)
+    counts = -(-scored.sum(1) // stretches.block)
+    firsts = np.cumsum(counts) - counts
+    places = firsts[rows] + (columns - scored.argmax(1)[rows]) // stretches.block
+    numbers = [
+        number * stretches.blocks + block for number, count in zip(ids, counts, strict=True) for block in range(count)
+    ]
+    return numbers, places

@@ -23,8 +23,8 @@ _AS_POST_PROCESS = {
     "characters": "sentencepiece",
 }
 """How the pieces of a subword encoder are marked."""
-_EACH_BY_ITSELF = ("code_points",)
-"""Subword encoders whose pieces stand for their own text, whatever is beside them."""
+SPELLED_OUT = ("code_points",)
+"""Subword encoders whose pieces stand for their own text, whatever is beside them: only they know it."""
 
 Tokens = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -69,7 +69,7 @@ class WordSpelling:
         self._unknown = dictionary.unk()
         self._open_left, self._open_right = self._openings(joining)
         self._marking = joining
-        by_itself = bpe is not None and bpe_name in _EACH_BY_ITSELF
+        by_itself = bpe is not None and bpe_name in SPELLED_OUT
         spelling = joining or (None if bpe_name is None else _AS_POST_PROCESS.get(bpe_name))
         self.knows_bytes = by_itself or bpe_name is None or spelling is not None
         if by_itself:
@@ -98,8 +98,10 @@ class WordSpelling:
 
         Args:
             tokens: (N,).
-            before: (N,) the token before each; EOS at the beginning of a line.
+            before: (N,) the token before each; EOS at the beginning of a line. It may be of a larger dictionary that
+                begins as this one does.
         """
+        before = np.where(before < len(self._symbols), before, self._unknown)
         gap = self._gap[tokens] & ~self._closes_gap[before] & ~self._special[before]
         return self._bytes[tokens] + gap
 

@@ -107,6 +107,8 @@ def transformer_problems(config: TransformerConfig | TransformerLMConfig) -> Ite
     if config.adaptive_input:
         yield "model.adaptive_input=true: adaptive embeddings are no table"
     if isinstance(config, TransformerConfig):
+        if config.no_encoder_final_norm and config.encoder_normalize_before:
+            yield "model.no_encoder_final_norm=true: pre-norm encoders end with a layer norm there"
         if config.no_cross_attention:
             yield "model.no_cross_attention=true: decoders that do not attend to the source are not known there"
         if config.cross_self_attention:
@@ -168,19 +170,21 @@ def rotary_problems(config: DecoderLMConfig, allowed: Sequence[str]) -> Iterator
 
 @contextlib.contextmanager
 def new_folder(output: str | Path, *, force: bool = False) -> Iterator[Path]:
-    """A folder to write in, which becomes `output` at the end; on failure, nothing is left of it.
+    """A folder to write in, which becomes `output` as a whole once all in it is on the disk; on failure, none is left.
 
     Args:
         output: the folder to make. Its parent must be there.
         force: it may hold files already; those of the same names are replaced, others stay.
 
     Raises:
-        CheckpointError: it holds files and `force` is false, it cannot be made, or writing fails.
+        CheckpointError: it holds files and `force` is false, it cannot be made, or writing fails. What was there before
+            is as it was.
     """
-    target = Path(output).absolute()
+    target = Path(output).resolve()
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{target} is a file; give the folder to make")
-    if target.is_dir() and any(target.iterdir()) and not force:
+    is_taken = target.is_dir() and any(target.iterdir())
+    if is_taken and not force:
         raise CheckpointError(
             f"{target} is there already and not empty; give another name, or --force to write into it"
         )
@@ -188,15 +192,57 @@ def new_folder(output: str | Path, *, force: bool = False) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        target.mkdir(exist_ok=True)
-        for file in sorted(temporary.rglob("*")):
-            place = target / file.relative_to(temporary)
-            if file.is_dir():
-                place.mkdir(exist_ok=True)
-            else:
-                os.replace(file, place)
-        sync_folder(target)
+        if is_taken:
+            _add_missing(target, temporary)
+        _sync_tree(temporary)
+        _put_in_place(temporary, target)
     except OSError as error:
         raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _add_missing(source: Path, folder: Path) -> None:
+    """What is in `source` and not in `folder`, in both; a file is linked where that can be, else copied."""
+    for entry in source.iterdir():
+        place = folder / entry.name
+        if entry.is_dir() and not entry.is_symlink():
+            if not place.exists():
+                place.mkdir()
+            if place.is_dir():
+                _add_missing(entry, place)
+        elif not place.exists():
+            try:
+                os.link(entry, place, follow_symlinks=False)
+            except OSError:
+                shutil.copy2(entry, place, follow_symlinks=False)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Every file of a folder, and the folder, on the disk."""
+    for entry in folder.rglob("*"):
+        if entry.is_dir():
+            sync_folder(entry)
+        elif not entry.is_symlink():
+            descriptor = os.open(entry, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    sync_folder(folder)
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    """Rename `folder` to `target`; a folder that is there already is put aside for that moment, and then deleted."""
+    if not target.exists():
+        os.rename(folder, target)
+    else:
+        aside = target.with_name(f".{target.name}.{os.getpid()}.old")
+        os.rename(target, aside)
+        try:
+            os.rename(folder, target)
+        except OSError:
+            os.rename(aside, target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    sync_folder(target.parent)

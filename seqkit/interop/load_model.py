@@ -6,7 +6,7 @@ The shared part of the commands that come after training and of the hub. Knows n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,13 @@ from seqkit.config.sections import CommonConfig
 from seqkit.config.validate import options_of
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import CheckpointError, ConfigError, did_you_mean
+from seqkit.generation.quantize import quantize_models
 from seqkit.interop.open_checkpoint import open_parts
 from seqkit.models.base import LanguageModel, Model
+from seqkit.modules.packed_linear import pack_linears
 from seqkit.registry import registry
 from seqkit.tasks.base import Task, build_task
+from seqkit.training.precision import model_dtype
 
 _EMBEDDINGS = {"source": "encoder.embed_tokens", "target": "decoder.embed_tokens"}
 _EMBEDDING_WITHOUT_ENCODER = {"source": "decoder.embed_tokens"}
@@ -31,11 +34,15 @@ _BAND = re.compile(r"\.embeddings\.\d+\.0\.weight")
 
 
 class LoadedEnsemble(NamedTuple):
-    """Models in evaluation mode on the CPU, the root config of the first, and the task they share."""
+    """Models in evaluation mode on the CPU, the root config of the first, and the task they share.
+
+    `trained_with` is the whole config that the first was trained with, as it is saved.
+    """
 
     models: list[Model]
     config: RootConfig
     task: Task
+    trained_with: Mapping[str, Any]
 
 
 def split_paths(path: str | None) -> list[str]:
@@ -78,23 +85,41 @@ def load_ensemble(
         ConfigError: options that do not exist or cannot be used.
         DataError: the task's dictionaries cannot be read.
     """
+    states = (
+        (str(path), open_to_use(path, trust_pickle=trust_pickle, suffix=suffix, shard_count=shard_count))
+        for path in paths
+    )
+    return build_ensemble(states, given, model_overrides=model_overrides)
+
+
+def build_ensemble(
+    states: Iterable[tuple[str, CheckpointState]],
+    given: Mapping[str, Any] | None = None,
+    *,
+    model_overrides: Mapping[str, Any] | None = None,
+) -> LoadedEnsemble:
+    """The models of checkpoints that are read already, for one task: see `load_ensemble`.
+
+    Args:
+        states: (name for messages, content) of each.
+    """
     task: Task | None = None
     first: RootConfig | None = None
+    trained_with: Mapping[str, Any] = {}
     models: list[Model] = []
-    for path in paths:
-        state = _open(path, trust_pickle, suffix, shard_count)
-        config = _config(state, given or {}, model_overrides or {}, str(path))
+    for path, state in states:
+        config = _config(state, given or {}, model_overrides or {}, path)
         if task is None:
             assert config.task is not None
-            task, first = build_task(config.task), config
+            task, first, trained_with = build_task(config.task), config, state.config
         assert config.model is not None
-        _check_vocabulary(state, task, str(path))
+        _check_vocabulary(state, task, path)
         model = task.build_model(config.model)
-        load_weights(model, state.model, str(path))
+        load_weights(model, state.model, path)
         models.append(model.eval())
     if task is None or first is None:
         raise ConfigError("no checkpoint is given")
-    return LoadedEnsemble(models, first, task)
+    return LoadedEnsemble(models, first, task, trained_with)
 
 
 def load_language_model(
@@ -129,14 +154,33 @@ def load_language_model(
     return model
 
 
-def prepare_for_use(models: Sequence[Model], device: torch.device, common: CommonConfig) -> None:
-    """Move models to a device and to the precision of the section `common`."""
-    dtype = torch.float16 if common.fp16 else torch.bfloat16 if common.bf16 else torch.float32
+def prepare_for_use(
+    models: Sequence[Model], device: torch.device, common: CommonConfig, quantize: str = "none"
+) -> None:
+    """Move models to a device and to the precision of the section `common`; on a CPU, lay their weights out for it.
+
+    Args:
+        quantize: see `quantize_models`.
+
+    Raises:
+        ConfigError: they cannot be quantised, or `common` asks for two precisions.
+    """
+    dtype = model_dtype(common, device) or torch.float32
+    quantize_models(models, quantize, device, dtype)
     for model in models:
         model.to(device=device, dtype=dtype)
+        if device.type == "cpu" and dtype == torch.float32:
+            pack_linears(model)
 
 
-def _open(path: str | Path, trust_pickle: bool, suffix: str, shard_count: int) -> CheckpointState:
+def open_to_use(
+    path: str | Path, *, trust_pickle: bool = False, suffix: str = "", shard_count: int = 1
+) -> CheckpointState:
+    """Read a checkpoint whose model is to be used: `open_parts`, which tells of a folder what is in it.
+
+    Raises:
+        CheckpointError: as `open_parts`; it is a folder.
+    """
     place = Path(path)
     if place.is_dir():
         found = sorted(file.name for file in place.glob("*.pt"))
@@ -155,14 +199,22 @@ def _config(
             raise CheckpointError(f"{where} does not say which {kind} it is of, so it cannot be used for inference")
         base[kind] = dict(section)
     merged = merge_given(base, given)
-    own = given.get("model")
-    asked = isinstance(own, Mapping) and _LENGTH in own
-    if _LENGTH in base["model"] and not asked and merged["model"].get("_name") == base["model"]["_name"]:
-        # Into what lengths text is cut now does not change how many positions the weights were trained for.
-        merged["model"][_LENGTH] = base["model"][_LENGTH]
+    keep_trained_length(merged, base, given)
     for name, value in model_overrides.items():
         _override(merged, name, value)
     return root_from_dict(merged)
+
+
+def keep_trained_length(merged: dict[str, Any], base: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Undo in `merged` (of `merge_given`) that the model's positions followed the length into which text is cut.
+
+    Into what lengths text is cut now does not change how many positions the weights were trained for.
+    """
+    trained, own, model = base.get("model"), given.get("model"), merged.get("model")
+    if not isinstance(trained, Mapping) or not isinstance(model, dict) or model.get("_name") != trained.get("_name"):
+        return
+    if _LENGTH in trained and not (isinstance(own, Mapping) and _LENGTH in own):
+        model[_LENGTH] = trained[_LENGTH]
 
 
 def _override(merged: dict[str, Any], name: str, value: Any) -> None:
@@ -207,3 +259,4 @@ def _check_vocabulary(state: CheckpointState, task: Task, where: str) -> None:
             f"{where} was trained with another vocabulary ({'; '.join(problems)}); "
             "give task.data the data folder that it was trained on (for an ensemble, one that fits all its models)"
         )
+    task.check_dictionaries(state.task, where)

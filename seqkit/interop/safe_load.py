@@ -35,7 +35,7 @@ def _stand_in(name: str) -> type[InertNode]:
     return type(name.rsplit(".", 1)[-1], (InertNode,), {"original": name})
 
 
-_OMEGACONF_NODES = (
+_INERT = (
     "omegaconf.dictconfig.DictConfig",
     "omegaconf.listconfig.ListConfig",
     "omegaconf.base.ContainerMetadata",
@@ -47,8 +47,29 @@ _OMEGACONF_NODES = (
     "omegaconf.nodes.FloatNode",
     "omegaconf.nodes.IntegerNode",
     "omegaconf.nodes.StringNode",
+    # What a node notes of its own type: it is kept as a name.
     "typing.Any",
+    "builtins.bool",
+    "builtins.dict",
+    "builtins.float",
+    "builtins.int",
+    "builtins.list",
+    "builtins.str",
+    # Training state of fairseq before 0.9, and of tasks that made their dictionaries themselves.
+    "fairseq.meters.AverageMeter",
+    "fairseq.meters.StopwatchMeter",
+    "fairseq.meters.TimeMeter",
+    "fairseq.logging.meters.AverageMeter",
+    "fairseq.logging.meters.StopwatchMeter",
+    "fairseq.logging.meters.TimeMeter",
+    "fairseq.data.dictionary.Dictionary",
 )
+"""Classes of which a file may have objects: these stay what the file says of them, and no code of theirs is run."""
+
+
+def _mapping(*_: Any) -> dict[Any, Any]:
+    """What stands in for `collections.defaultdict`: a dictionary, to be filled."""
+    return {}
 
 
 def _scalar(dtype: np.dtype[Any], data: bytes) -> Any:
@@ -58,8 +79,9 @@ def _scalar(dtype: np.dtype[Any], data: bytes) -> Any:
 
 def allowed_globals() -> list[Any]:
     """What a file may name: (object, the name in the file) pairs for `torch.serialization.safe_globals`."""
-    pairs: list[Any] = [(_stand_in(name), name) for name in _OMEGACONF_NODES]
+    pairs: list[Any] = [(_stand_in(name), name) for name in _INERT]
     pairs += [(argparse.Namespace, "argparse.Namespace"), (np.dtype, "numpy.dtype")]
+    pairs.append((_mapping, "collections.defaultdict"))
     pairs += [(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     pairs += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     return pairs

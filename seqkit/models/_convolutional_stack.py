@@ -127,6 +127,7 @@ class ConvolutionalDecoder(IncrementalDecoder):
             self.fc3 = WeightNormLinear(out_embed_dim, words, dropout=dropout)
         self.dropout_module = Dropout(dropout)
         self._residuals = [spec.residual for spec in specs]
+        self._reach = sum(spec.kernel_size - 1 for spec in specs)
         self._max_positions = max_positions
 
     def forward(
@@ -170,6 +171,12 @@ class ConvolutionalDecoder(IncrementalDecoder):
 
     def max_positions(self) -> int:
         return self._max_positions
+
+    def context_reach(self) -> int:
+        return self._reach
+
+    def why_not_carried_on(self) -> None:
+        return None
 
     def _convolve(self, place: int, x: Tensor, cache: StateCache | None) -> Tensor:
         """Layer `place` over (N, T, I) and, with a cache, over the inputs before them."""

@@ -219,6 +219,15 @@ class LightConvolutionDecoder(IncrementalDecoder):
     def max_positions(self) -> int:
         return self._max_positions
 
+    def context_reach(self) -> int | None:
+        if self.why_not_carried_on():
+            return None
+        layers = (layer for layer in self.layers if isinstance(layer, LightConvolutionDecoderLayer))
+        return sum(layer.conv.kernel_size - 1 for layer in layers)
+
+    def why_not_carried_on(self) -> str | None:
+        return super().why_not_carried_on() if self.embed_positions is not None else None
+
     def _embed(self, tokens: Tensor, cache: StateCache | None) -> Tensor:
         x = self.embed_scale * self.embed_tokens(tokens)
         if self.project_in_dim is not None:

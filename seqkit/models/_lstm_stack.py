@@ -130,3 +130,6 @@ class LSTMDecoder(IncrementalDecoder):
 
     def max_positions(self) -> int:
         return self._max_positions
+
+    def why_not_carried_on(self) -> None:
+        return None

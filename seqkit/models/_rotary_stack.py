@@ -48,9 +48,9 @@ class RotaryDecoderLayer(nn.Module):
         self.feed_forward = feed_forward
         self.dropout_module = Dropout(dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
-        """(B, T, C) to (B, T, C); `rotation` and `mask` as of `GroupedQueryAttention.forward`."""
-        x = x + self.dropout_module(self.self_attn(self.self_attn_norm(x), rotation, mask))
+    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, skip: int = 0) -> Tensor:
+        """(B, T, C) to (B, T - skip, C); the arguments are those of `GroupedQueryAttention.forward`."""
+        x = x[:, skip:] + self.dropout_module(self.self_attn(self.self_attn_norm(x), rotation, mask, skip))
         return self._feed_forward(x)
 
     def step(
@@ -89,6 +89,8 @@ class RotaryDecoder(IncrementalDecoder):
         options: dropout on the embedded input; activation checkpointing.
     """
 
+    can_skip = True
+
     def __init__(
         self,
         embed_tokens: nn.Embedding,
@@ -124,21 +126,27 @@ class RotaryDecoder(IncrementalDecoder):
         cache: DecoderCache | None = None,
         features_only: bool = False,
         return_all_hiddens: bool = False,
+        skip: int = 0,
         **_cross_attention: Any,
     ) -> ModelOutput:
-        """Decode; see `IncrementalDecoder.forward`. There is no attention to a source."""
+        """Decode; see `IncrementalDecoder.forward`. There is no attention to a source.
+
+        `skip`: without a cache, the outputs of so many leading positions are left out.
+        """
         x = self.dropout_module(self.embed_tokens(prev_output_tokens))
         hidden_states = [x]
         if cache is None:
             rotation, mask = self._whole(prev_output_tokens)
-            for layer in self.layers:
-                x = run_layer(layer, self.options, self.training, x, rotation, mask)
+            for place, layer in enumerate(self.layers):
+                is_last = place == len(self.layers) - 1
+                x = run_layer(layer, self.options, self.training, x, rotation, mask, skip if is_last else 0)
                 hidden_states.append(x)
         elif isinstance(cache, PackedCache):
             tokens = prev_output_tokens
             begins = None if self.document_start is None else tokens.eq(self.document_start)
             mask, positions = cache.advance(tokens.eq(self.padding_idx), x.dtype, begins=begins)
-            rotation = self.rotary(cache.length, (positions - 1).clamp(min=0), cache.max_length)
+            # What a text's length is while it is being written: that of each row by itself, whatever is beside it.
+            rotation = self.rotary(cache.length, (positions - 1).clamp(min=0), positions.amax(1))
             for place, layer in enumerate(self.layers):
                 assert isinstance(layer, RotaryDecoderLayer)
                 start = cache.stored - tokens.size(1)
@@ -165,6 +173,18 @@ class RotaryDecoder(IncrementalDecoder):
 
     def max_positions(self) -> int:
         return self._max_positions
+
+    def context_reach(self) -> int | None:
+        if self.window is None or self.why_not_carried_on():
+            return None
+        return len(self.layers) * (self.window - 1)
+
+    def why_not_carried_on(self) -> str | None:
+        return (
+            "its positions (model.rope_scaling=dynamic) change with the length of the text"
+            if self.rotary.is_dynamic
+            else None
+        )
 
     def _whole(self, tokens: Tensor) -> tuple[Rotation, Tensor | None]:
         """Rotations of whole texts (B, T), and who sees whom: None, (T, T) or (B, 1, T, T) bool."""
@@ -195,4 +215,4 @@ class RotaryDecoder(IncrementalDecoder):
                 mask = mask & (real.unsqueeze(1) | (distance == 0))
             if mask.dim() == 3:
                 mask = mask.unsqueeze(1)
-        return self.rotary(length, positions, real.sum(1)), mask
+        return self.rotary(length, positions, real.sum(1) if positions is None else positions.amax(1) + 1), mask

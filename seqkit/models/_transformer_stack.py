@@ -18,13 +18,17 @@ from torch.utils.checkpoint import checkpoint
 from seqkit.models.base import Encoder, EncoderOutput, IncrementalDecoder, ModelOutput
 from seqkit.modules.adaptive_input import AdaptiveInput
 from seqkit.modules.adaptive_softmax import AdaptiveSoftmax
-from seqkit.modules.attention import causal_bias, padding_mask_to_bias
+from seqkit.modules.attention import causal_bias, mask_for_step, padding_mask_to_bias
 from seqkit.modules.cache import MASKED, DecoderCache, TransformerCache
 from seqkit.modules.character_token_embedder import CharacterTokenEmbedder
 from seqkit.modules.dropout import Dropout
 from seqkit.modules.layer_drop import LayerDropList
+from seqkit.modules.packed_cache import PackedCache
 from seqkit.modules.positional_embedding import PositionalEmbedding, count_positions
 from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
+
+_MOST_REAL = 0.95
+"""Share of positions that are not padding above which an encoder computes them all."""
 
 TokenEmbedding = nn.Embedding | AdaptiveInput | CharacterTokenEmbedder
 """What turns tokens into vectors: it has a `padding_idx`, an `embedding_dim` and `num_embeddings`."""
@@ -109,12 +113,17 @@ class TransformerEncoder(Encoder):
             x = x.masked_fill(padding_mask.unsqueeze(-1), 0.0)
             mask = padding_mask_to_bias(padding_mask, x.dtype)
         hidden_states = [x] if return_all_hiddens else []
+        places = None if padding_mask is None or return_all_hiddens else _worth_gathering(padding_mask)
+        if places is not None:
+            x = x.flatten(0, 1).index_select(0, places)
         for _, layer in self.layers.active():
-            x = run_layer(layer, self.options, self.training, x, mask)
+            x = run_layer(layer, self.options, self.training, x, mask, places)
             if return_all_hiddens:
                 hidden_states.append(x)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
+        if places is not None:
+            x = x.new_zeros(src_tokens.numel(), x.size(1)).index_copy_(0, places, x).view(*src_tokens.shape, -1)
         return EncoderOutput(states=x, padding_mask=padding_mask, embeddings=embedded, hidden_states=hidden_states)
 
     def max_positions(self) -> int:
@@ -135,6 +144,9 @@ class TransformerDecoder(IncrementalDecoder):
         max_positions: the longest target, in tokens.
         cross_self_attention: the layers' self-attention reads the source too.
     """
+
+    can_skip = True
+    reads_source_once = True
 
     def __init__(
         self,
@@ -157,6 +169,8 @@ class TransformerDecoder(IncrementalDecoder):
         self.project_in_dim = project_in
         self.embed_positions = embed_positions
         self.layernorm_embedding = nn.LayerNorm(embed_dim) if options.layernorm_embedding else None
+        layers = list(layers)
+        self._heads = layers[0].self_attn.num_heads
         self.layers = LayerDropList(layers, options.layerdrop)
         self.layer_norm = nn.LayerNorm(embed_dim) if options.final_norm else None
         self.project_out_dim = project_out
@@ -182,15 +196,19 @@ class TransformerDecoder(IncrementalDecoder):
         need_attention: bool = False,
         alignment_layer: int | None = None,
         alignment_heads: int | None = None,
+        skip: int = 0,
     ) -> ModelOutput:
-        """Decode; see `IncrementalDecoder.forward`."""
+        """Decode; see `IncrementalDecoder.forward`.
+
+        `skip`: without a cache, the outputs of so many leading positions are left out.
+        """
         if alignment_layer is None:
             alignment_layer = len(self.layers) - 1
         elif not -len(self.layers) <= alignment_layer < len(self.layers):
             raise ValueError(f"alignment_layer={alignment_layer} is not one of the {len(self.layers)} decoder layers")
         wanted = alignment_layer % len(self.layers) if need_attention else None
         if cache is None:
-            x, hidden_states, weights = self._all_positions(prev_output_tokens, encoder_out, wanted)
+            x, hidden_states, weights = self._all_positions(prev_output_tokens, encoder_out, wanted, skip)
         elif isinstance(cache, TransformerCache):
             x, hidden_states, weights = self._new_positions(prev_output_tokens, encoder_out, cache, wanted)
         else:
@@ -216,13 +234,17 @@ class TransformerDecoder(IncrementalDecoder):
 
     def new_cache(self, rows: int, max_length: int, *, beam: int = 1) -> TransformerCache:
         device = next(self.parameters()).device
-        return TransformerCache(len(self.layers), rows, max_length, beam=beam, device=device)
+        kind = TransformerCache if self.why_not_carried_on() else PackedCache
+        return kind(len(self.layers), rows, max_length, beam=beam, device=device)
 
     def max_positions(self) -> int:
         return self._max_positions
 
+    def why_not_carried_on(self) -> str | None:
+        return super().why_not_carried_on() if self.embed_positions is not None else None
+
     def _all_positions(
-        self, tokens: Tensor, encoder_out: EncoderOutput | None, wanted: int | None
+        self, tokens: Tensor, encoder_out: EncoderOutput | None, wanted: int | None, skip: int
     ) -> tuple[Tensor, list[Tensor], Tensor | None]:
         padding = tokens.eq(self.padding_idx)
         padded, padded_left = torch.stack((padding.any(), (padding[:, :-1] & ~padding[:, 1:]).any())).tolist()
@@ -244,13 +266,17 @@ class TransformerDecoder(IncrementalDecoder):
                     source_mask = source_mask.repeat_interleave(x.size(0) // source_mask.size(0), 0)
         hidden_states = [x]
         weights: Tensor | None = None
-        for place, layer in self.layers.active():
+        active = list(self.layers.active())
+        for place, layer in active:
 
             def forward(
-                x: Tensor, layer: nn.Module = layer, need_weights: bool = place == wanted
+                x: Tensor,
+                layer: nn.Module = layer,
+                need_weights: bool = place == wanted,
+                skip: int = skip if place == active[-1][0] else 0,
             ) -> tuple[Tensor, Tensor | None]:
                 result: tuple[Tensor, Tensor | None] = layer(
-                    x, source, self_mask=self_mask, source_mask=source_mask, need_weights=need_weights
+                    x, source, self_mask=self_mask, source_mask=source_mask, need_weights=need_weights, skip=skip
                 )
                 return result
 
@@ -262,15 +288,19 @@ class TransformerDecoder(IncrementalDecoder):
     def _new_positions(
         self, tokens: Tensor, encoder_out: EncoderOutput | None, cache: TransformerCache, wanted: int | None
     ) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        start = cache.length
         source = None if encoder_out is None else encoder_out.states
         dtype = next(self.parameters()).dtype
-        if start == 0 and source is not None:
+        if cache.stored == 0 and source is not None:
             cache.set_source(source.size(0), _source_mask(encoder_out, dtype))
         self_mask, positions = cache.advance(tokens.eq(self.padding_idx), dtype)
+        start = cache.stored - tokens.size(1)
         if self.cross_self_attention and source is not None:
             self_mask = _with_source_columns(self_mask, cache.source_mask, source, self_mask.size(0))
         x = self._embed(tokens, positions, start)
+        one = tokens.size(1) == 1
+        if one:
+            self_mask = mask_for_step(self_mask, self._heads)
+            x = x.squeeze(1)
         hidden_states = [x]
         weights: Tensor | None = None
         for place, layer in self.layers.active():
@@ -280,6 +310,8 @@ class TransformerDecoder(IncrementalDecoder):
             )
             weights = layer_weights if layer_weights is not None else weights
             hidden_states.append(x)
+        if one:
+            x, hidden_states = x.unsqueeze(1), [states.unsqueeze(1) for states in hidden_states]
         return x, hidden_states, weights
 
     def _embed(self, tokens: Tensor, positions: Tensor | None, start: int) -> Tensor:
@@ -296,6 +328,17 @@ class TransformerDecoder(IncrementalDecoder):
         return embedded
 
 
+def _worth_gathering(padding_mask: Tensor) -> Tensor | None:
+    """Places among the (B·S) positions that are not padding, where leaving out the others saves more than it costs.
+
+    Nothing is left out on a GPU, where the host would have to wait, or in training, where batches hold little padding.
+    """
+    if padding_mask.device.type != "cpu" or torch.is_grad_enabled():
+        return None
+    places = padding_mask.view(-1).logical_not().nonzero().squeeze(1)
+    return places if places.numel() < _MOST_REAL * padding_mask.numel() else None
+
+
 def _source_mask(encoder_out: EncoderOutput | None, dtype: torch.dtype) -> Tensor | None:
     if encoder_out is None or encoder_out.padding_mask is None:
         return None
@@ -306,7 +349,7 @@ def _with_source_columns(self_mask: Tensor, source_mask: Tensor | None, source: 
     """(groups, 1, T, S + L): the mask (…, T, L) of self-attention with the source's columns in front."""
     length = self_mask.size(-2)
     if source_mask is None:
-        source_mask = self_mask.new_zeros(source.size(0), 1, 1, source.size(1))
+        source_mask = self_mask.new_zeros(groups, 1, 1, source.size(1))
     columns = source_mask.repeat_interleave(groups // source_mask.size(0), 0).expand(-1, -1, length, -1)
     return torch.cat((columns, self_mask.expand(groups, 1, -1, -1)), dim=-1)
 

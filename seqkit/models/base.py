@@ -94,7 +94,14 @@ class IncrementalDecoder(nn.Module, ABC):
     Attributes:
         adaptive_softmax: the distribution over words of a decoder that has no logits; `output_layer` then returns
             features as they are.
+        reads_source_once: whether all that later calls need of the source is in the cache after the first: of
+            `encoder_out` they only read that there is one, and how long it is.
+        can_skip: whether `forward` takes `skip`, the number of leading positions whose outputs are left out, and saves
+            what is computed for these alone.
     """
+
+    can_skip: ClassVar[bool] = False
+    reads_source_once: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,6 +154,14 @@ class IncrementalDecoder(nn.Module, ABC):
     @abstractmethod
     def max_positions(self) -> int:
         """The longest target it takes, in tokens."""
+
+    def context_reach(self) -> int | None:
+        """How many tokens back an output depends on; None without a bound, or where its place in the text counts."""
+        return None
+
+    def why_not_carried_on(self) -> str | None:
+        """Why a cache cannot go along an endless text whose earliest tokens are forgotten; None if it can."""
+        return "it numbers positions from the beginning of what it reads"
 
 
 class Model(nn.Module, ABC):
@@ -265,10 +280,14 @@ class LanguageModel(Model):
         self.decoder = decoder
 
     def forward(
-        self, src_tokens: Tensor, src_lengths: Tensor | None = None, *, features_only: bool = False
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, *, features_only: bool = False, skip: int = 0
     ) -> ModelOutput:
-        """Predict the next token at each position of (B, T); logits (B, T, V)."""
-        output: ModelOutput = self.decoder(src_tokens, features_only=features_only)
+        """Predict the next token at each position of (B, T) from the `skip`-th on; logits (B, T - skip, V)."""
+        if skip and self.decoder.can_skip:
+            output: ModelOutput = self.decoder(src_tokens, features_only=features_only, skip=skip)
+        else:
+            output = self.decoder(src_tokens, features_only=features_only)
+            output.logits = output.logits[:, skip:]
         return output
 
     def output_linear(self) -> nn.Linear | None:

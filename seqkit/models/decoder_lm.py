@@ -55,7 +55,12 @@ class DecoderLMConfig(Config):
     qk_norm: bool = option(False, "norm on each head's queries and keys, which keeps attention stable at high rates")
     share_decoder_input_output_embed: bool = option(False, "one matrix for embedding and output projection")
     rope_theta: float = option(10000.0, "base of the rotary frequencies; longer texts want a larger one", low=1.0)
-    rope_scaling: str = option("none", "how rotary positions are stretched over longer texts", choices=SCALINGS)
+    rope_scaling: str = option(
+        "none",
+        "how rotary positions are stretched over longer texts (dynamic: by each text's own length, in decoding by "
+        "that so far)",
+        choices=SCALINGS,
+    )
     rope_factor: float = option(1.0, "how many times longer texts become by rope_scaling", low=1.0)
     rope_original_positions: int | None = option(
         None, "length of texts before stretching; needed for rope_scaling dynamic, yarn and llama3", low=1

@@ -64,7 +64,9 @@ class LightConvLanguageModelConfig(Config):
         "dynamic", "fixed kernels (lightweight), or kernels that each position predicts", choices=tuple(CONVOLUTIONS)
     )
     weight_softmax: bool = option(True, "put kernels through a softmax")
-    decoder_normalize_before: bool = option(True, "layer norm at the entry of each sublayer (pre-norm)", refused=_NORM)
+    decoder_normalize_before: bool = option(
+        True, "layer norm at the entry of each sublayer (pre-norm)", bare=True, refused=_NORM
+    )
     decoder_learned_pos: bool = option(False, "learned, not sinusoidal, positions")
     no_token_positional_embeddings: bool = option(False, "no positions at all")
     share_decoder_input_output_embed: bool = option(False, "one matrix for embedding and output projection")

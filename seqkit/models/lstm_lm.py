@@ -30,7 +30,9 @@ class LSTMLanguageModelConfig(Config):
     dropout: float = option(0.1, "dropout where decoder_dropout_in and _out are not given", low=0.0, high=1.0)
     decoder_embed_dim: int = option(512, "width of word vectors", low=1)
     decoder_embed_path: str | None = option(None, "text file of pretrained word vectors")
-    decoder_hidden_size: int = option(512, "width of the hidden states", low=1)
+    decoder_hidden_size: int = option(
+        512, "width of the hidden states; default decoder_embed_dim", low=1, follows="model.decoder_embed_dim"
+    )
     decoder_layers: int = option(1, "number of layers", low=1)
     decoder_out_embed_dim: int = option(512, "width before the projection to the vocabulary", low=1)
     decoder_attention: str = option("0", "of no effect: a language model has no source to attend to")

@@ -88,6 +88,9 @@ class TransformerConfig(Config):
         None, "width before the projection to the vocabulary; default decoder_embed_dim", low=1
     )
     no_decoder_final_norm: bool = option(False, "no layer norm after the last layer of a pre-norm decoder")
+    no_encoder_final_norm: bool = option(
+        False, "no layer norm after the last layer of a pre-norm encoder (models of early fairseq)"
+    )
     share_decoder_input_output_embed: bool = option(False, "one matrix for target embedding and output projection")
     share_all_embeddings: bool = option(
         False, "one matrix for source embedding, target embedding and output projection; needs a joined dictionary"
@@ -121,11 +124,11 @@ class TransformerConfig(Config):
     tie_adaptive_weights: bool = option(False, "adaptive softmax shares the word vectors of the adaptive input")
     tie_adaptive_proj: bool = option(False, "adaptive softmax also shares the adaptive input's maps between widths")
     quant_noise_pq: float = option(0.0, "quantisation noise: probability of blocks", refused=_QUANTISATION)
-    quant_noise_pq_block_size: int = option(8, "quantisation noise: block size", refused=_QUANTISATION)
+    quant_noise_pq_block_size: int = option(8, "of no effect without quant_noise_pq", low=1)
     quant_noise_scalar: float = option(0.0, "quantisation noise: probability of scalars", refused=_QUANTISATION)
     base_layers: int = option(0, "number of BASE layers", refused=_BASE_LAYERS)
-    base_sublayers: int = option(1, "sublayers of each BASE layer", refused=_BASE_LAYERS)
-    base_shuffle: int = option(1, "shuffle tokens between BASE workers", refused=_BASE_LAYERS)
+    base_sublayers: int = option(1, "of no effect without base_layers")
+    base_shuffle: int = option(1, "of no effect without base_layers")
     encoder_xformers_att_config: str | None = option(None, "xFormers attention of the encoder", refused=_XFORMERS)
     decoder_xformers_att_config: str | None = option(None, "xFormers attention of the decoder", refused=_XFORMERS)
     char_inputs: bool = option(
@@ -192,7 +195,7 @@ class TransformerModel(EncoderDecoderModel):
                 embed_scale=1.0 if config.no_scale_embedding else math.sqrt(config.encoder_embed_dim),
                 dropout=config.dropout,
                 layernorm_embedding=config.layernorm_embedding,
-                final_norm=config.encoder_normalize_before,
+                final_norm=config.encoder_normalize_before and not config.no_encoder_final_norm,
                 layerdrop=config.encoder_layerdrop,
                 layers_to_keep=keep,
                 checkpoint_activations=config.checkpoint_activations,

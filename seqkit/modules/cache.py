@@ -9,6 +9,7 @@ S source length, H heads, D head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -18,7 +19,7 @@ MASKED = -3.0e4
 """Added to attention scores that must not count: their softmax is exactly 0 in every floating type, and a row in
 which everything is masked stays finite."""
 
-_FIRST_CAPACITY = 32
+_FIRST_POSITIONS = 16
 
 
 class DecoderCache(Protocol):
@@ -55,36 +56,64 @@ class SelfAttentionCache:
         buffer: (2, B, H, P + capacity·K, D): keys and values; P slots of the sentence's own in front (the source,
             where self-attention reads it too), then position by position the K rows.
         prefix: P.
-        weight, bias: query, key and value projection as one matrix (3C, C), and its bias, made by the layer.
+        joined: gives queries, keys and values by one product, where the layer has made one for this cache.
     """
 
     def __init__(self) -> None:
         self.buffer: Tensor | None = None
         self.prefix = 0
-        self.weight: Tensor | None = None
-        self.bias: Tensor | None = None
+        self.joined: Callable[[Tensor], Tensor] | None = None
 
     def put_prefix(self, keys: Tensor, values: Tensor) -> None:
         """Set the slots in front: keys and values (B, H, P, D) that all rows of a sentence read."""
         self.prefix = keys.size(2)
         self.buffer = torch.stack((keys, values))
 
-    def append(self, keys_values: Tensor, beam: int, start: int, max_length: int) -> tuple[Tensor, Tensor]:
-        """Write `keys_values` (2, B, K, T, H, D) at positions `start`…; all (B, H, P + L·K, D) come back."""
+    def append(
+        self, keys_values: Tensor, beam: int, start: int, max_length: int, slots: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Write `keys_values` (2, B, K, T, H, D) at positions `start`…; all (B, H, P + L·K, D) come back.
+
+        `slots`: so many (B, H, `slots`, D) come back instead; what was not written is some finite number.
+        """
         _, sentences, _, new, heads, width = keys_values.shape
         used = self.prefix + start * beam
         end = used + new * beam
-        if self.buffer is None or self.buffer.size(3) < end:
-            positions = start + new
-            capacity = max(positions, min(max(2 * start, _FIRST_CAPACITY), max_length))
-            larger = keys_values.new_empty(2, sentences, heads, self.prefix + capacity * beam, width)
-            if self.buffer is not None and used:
+        buffer = self._with_room(keys_values, heads, used, slots or end, beam, max_length)
+        target = buffer[:, :, :, used:end]
+        target.view(2, sentences, heads, new, beam, width).copy_(keys_values.permute(0, 1, 4, 3, 2, 5))
+        filled = buffer[:, :, :, : slots or end]
+        return filled[0], filled[1]
+
+    def append_one(
+        self, keys_values: Tensor, beam: int, start: int, max_length: int, slots: int
+    ) -> tuple[Tensor, Tensor]:
+        """As `append`, for one position of all rows, or of one that stands for all.
+
+        Args:
+            keys_values: (2, B, H, K or 1, D).
+
+        Returns:
+            Keys (B·H, D, `slots`) and values (B·H, `slots`, D).
+        """
+        _, sentences, heads, _, width = keys_values.shape
+        used = self.prefix + start * beam
+        buffer = self._with_room(keys_values, heads, used, slots, beam, max_length)
+        buffer.narrow(3, used, beam).copy_(keys_values)
+        keys, values = buffer.view(2, sentences * heads, -1, width).narrow(2, 0, slots).unbind()
+        return keys.transpose(1, 2), values
+
+    def _with_room(self, like: Tensor, heads: int, used: int, slots: int, beam: int, max_length: int) -> Tensor:
+        """The buffer, with at least `slots` slots behind each other, of which `used` are filled."""
+        if self.buffer is None or self.buffer.size(3) < slots:
+            positions = min(max(2 * (used - self.prefix) // beam, _FIRST_POSITIONS), max_length)
+            capacity = max(self.prefix + positions * beam, slots)
+            larger = like.new_empty(2, like.size(1), heads, capacity, like.size(-1))
+            larger[:, :, :, used:] = 0.0
+            if self.buffer is not None:
                 larger[:, :, :, :used] = self.buffer[:, :, :, :used]
             self.buffer = larger
-        target = self.buffer[:, :, :, used:end]
-        target.view(2, sentences, heads, new, beam, width).copy_(keys_values.permute(0, 1, 4, 3, 2, 5))
-        filled = self.buffer[:, :, :, :end]
-        return filled[0], filled[1]
+        return self.buffer
 
     def forget(self, slots: int, used: int) -> None:
         """Drop the first `slots` of the `used` slots behind the prefix."""
@@ -106,17 +135,43 @@ class SelfAttentionCache:
 
 
 class SourceAttentionCache:
-    """Keys and values (B, H, S, D) of the encoded source in one cross-attention layer: one copy per sentence."""
+    """Keys and values of the encoded source in one cross-attention layer: one copy per sentence, head by head.
+
+    Attributes:
+        sentences: B.
+        keys: (B·H, D, S').
+        values: (B·H, S', D).
+        bias: (B·H, 1, S'), additive; None until there is a source. S' is S, or more, with the rest masked.
+    """
 
     def __init__(self) -> None:
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
+        self.sentences = 0
+        self.keys = torch.empty(0)
+        self.values = torch.empty(0)
+        self.bias: Tensor | None = None
+
+    def put(self, keys: Tensor, values: Tensor, mask: Tensor | None, slots: int) -> None:
+        """Take keys and values (B, H, S, D) and the additive mask (B, 1, 1, S), filled up to S' = `slots`."""
+        self.sentences, heads, length, width = keys.shape
+        count = self.sentences * heads
+        self.keys = keys.new_zeros(self.sentences, heads, width, slots)
+        self.keys[..., :length] = keys.transpose(2, 3)
+        self.keys = self.keys.view(count, width, slots)
+        self.values = values.new_zeros(self.sentences, heads, slots, width)
+        self.values[:, :, :length] = values
+        self.values = self.values.view(count, slots, width)
+        bias = keys.new_full((self.sentences, heads, 1, slots), MASKED)
+        bias[..., :length] = 0.0 if mask is None else mask
+        self.bias = bias.view(count, 1, slots)
 
     def select(self, index: Tensor) -> None:
         """Keep the sentences `index` (B',)."""
-        if self.keys is not None and self.values is not None:
-            self.keys = self.keys.index_select(0, index)
-            self.values = self.values.index_select(0, index)
+        if self.bias is not None:
+            places = spread(index, self.bias.size(0) // self.sentences)
+            self.keys, self.values, self.bias = (
+                part.index_select(0, places) for part in (self.keys, self.values, self.bias)
+            )
+            self.sentences = index.numel()
 
 
 class TransformerCache:
@@ -130,9 +185,14 @@ class TransformerCache:
             rows are never reordered.
         device: where the tokens are.
 
+    Attributes:
+        begins_alike: whether the first position may be that of one row of each sentence, which stands for all K.
+
     Raises:
         ValueError: `rows` is not a multiple of `beam`.
     """
+
+    begins_alike = True
 
     def __init__(self, layers: int, rows: int, max_length: int, *, beam: int = 1, device: torch.device | str) -> None:
         if beam < 1 or rows % beam:
@@ -145,14 +205,22 @@ class TransformerCache:
         self.source_mask: Tensor | None = None
         self._sources: int | None = None
         # For each row and position, which row of the sentence wrote it; -1 where the token was padding.
-        self.ancestors = torch.empty(rows, min(max_length, _FIRST_CAPACITY), dtype=torch.int64, device=device)
+        self.ancestors = torch.empty(rows, min(max_length, _FIRST_POSITIONS), dtype=torch.int64, device=device)
         self._own_row = torch.arange(rows, device=device) % beam
         self._slots = torch.arange(beam, device=device)
+        self._sentence_of_row = torch.arange(rows, device=device) // beam
         self._length = 0
+        # Whether every row sees all positions that it or its ancestors wrote.
+        self._sees_all = True
 
     @property
     def length(self) -> int:
         """Target positions already decoded."""
+        return self._length
+
+    @property
+    def stored(self) -> int:
+        """Positions whose keys and values are there: all."""
         return self._length
 
     def set_source(self, sentences: int, mask: Tensor | None) -> None:
@@ -178,27 +246,37 @@ class TransformerCache:
         """
         rows, new = padding.shape
         length = self._length + new
-        if rows != self.rows or length > self.max_length:
+        alike = self.beam if self.begins_alike and length == 1 and rows * self.beam == self.rows else 1
+        if rows * alike != self.rows or length > self.max_length:
             raise ValueError(
                 f"{rows} rows of {new} new tokens do not fit a cache of {self.rows} rows, "
                 f"{self._length} of at most {self.max_length} positions filled"
             )
         if length > self.ancestors.size(1):
             capacity = min(max(2 * self.ancestors.size(1), length), self.max_length)
-            larger = self.ancestors.new_empty(rows, capacity)
+            larger = self.ancestors.new_empty(self.rows, capacity)
             larger[:, : self._length] = self.ancestors[:, : self._length]
             self.ancestors = larger
-        self.ancestors[:, self._length : length] = torch.where(padding, -1, self._own_row.unsqueeze(1))
-        seen = self.ancestors[:, :length]
-        allowed = seen.view(-1, self.beam, 1, length, 1) == self._slots
+        if self._sees_all and (padding.device.type != "cpu" or bool(padding.any())):
+            self._sees_all = False
+        written = self._own_row.unsqueeze(1)
+        if not self._sees_all:
+            written = torch.where(padding.repeat_interleave(alike, 0), -1, written)
+        self.ancestors[:, self._length : length] = written
+        seen = self.ancestors[::alike, :length]
+        hidden = seen.view(-1, self.beam // alike, 1, length, 1) != self._slots
         if new > 1:
             steps = torch.arange(length, device=seen.device)
-            allowed = allowed & (steps <= steps[self._length :].unsqueeze(1)).unsqueeze(-1)
-        mask = torch.where(allowed, 0.0, MASKED).to(dtype).view(rows // self.beam, 1, -1, length * self.beam)
-        real = seen >= 0
-        positions = real.sum(1, keepdim=True) if new == 1 else real.cumsum(1)[:, self._length :]
+            hidden = hidden | (steps > steps[self._length :].unsqueeze(1)).unsqueeze(-1)
+        mask = hidden.to(dtype).mul_(MASKED).view(self.rows // self.beam, 1, -1, length * self.beam)
+        if self._sees_all:
+            positions = torch.arange(self._length + 1, length + 1, device=seen.device).expand(rows, -1)
+        else:
+            real = seen >= 0
+            counted = real.sum(1, keepdim=True) if new == 1 else real.cumsum(1)[:, self._length :]
+            positions = counted.masked_fill(padding, 0)
         self._length = length
-        return mask, positions.masked_fill(padding, 0)
+        return mask, positions
 
     def reorder(self, index: Tensor) -> None:
         """Make row i what row `index[i]` was; see `DecoderCache.reorder`.
@@ -217,7 +295,7 @@ class TransformerCache:
             return
         if index.numel() != self.rows:
             raise ValueError(f"reorder was given {index.numel()} rows, the cache has {self.rows}")
-        if index.device.type == "cpu" and not torch.equal(index // self.beam, self._sentence_of_row()):
+        if index.device.type == "cpu" and not torch.equal(index // self.beam, self._sentence_of_row):
             raise ValueError("reorder was given an index that moves rows between sentences; use select_sentences")
         self.ancestors[:, : self._length] = used
 
@@ -241,9 +319,7 @@ class TransformerCache:
         self.ancestors = self.ancestors.new_empty(self.rows, self.ancestors.size(1))
         self.ancestors[:, : self._length] = used
         self._own_row = self._slots.repeat(self.rows // self.beam)
-
-    def _sentence_of_row(self) -> Tensor:
-        return torch.arange(self.rows, device=self.ancestors.device) // self.beam
+        self._sentence_of_row = torch.arange(self.rows, device=used.device) // self.beam
 
 
 def spread(index: Tensor, count: int) -> Tensor:

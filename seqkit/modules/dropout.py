@@ -30,8 +30,7 @@ class Dropout(nn.Dropout):
         """`residual` plus what `forward` makes of `input` (of the same shape), in one pass where that is faster."""
         if self.training and self.p > 0.0 and residual.dtype == input.dtype and self._draws_cheaply(input):
             return torch.addcmul(residual, input, self._factor(input))
-        dropped: Tensor = self(input)
-        return residual + dropped
+        return residual + (self(input) if self.training else input)
 
     def _draws_cheaply(self, input: Tensor) -> bool:
         return input.device.type == "cpu" and 0 < round(self.p * _LEVELS) < _LEVELS and not is_compiling()

@@ -48,6 +48,7 @@ class DynamicConvolution(nn.Module):
         self.weight_softmax = weight_softmax
         self.weight_dropout_module = Dropout(weight_dropout)
         self.weight_linear = xavier_linear(input_size, num_heads * kernel_size, bias=False)
+        self.weight_linear.reset_parameters()  # in the end fairseq, too, draws them as torch does
 
     def forward(self, x: Tensor, earlier: Tensor | None = None) -> Tensor:
         """Convolve (B, T, C) to (B, T, C); arguments as of `LightweightConvolution.forward`."""

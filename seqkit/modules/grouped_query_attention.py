@@ -6,6 +6,7 @@ H query heads, G key-value heads, D head width.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,19 +55,25 @@ class GroupedQueryAttention(nn.Module):
         self.q_norm = RMSNorm(head_dim, norm_eps) if qk_norm else None
         self.k_norm = RMSNorm(head_dim, norm_eps) if qk_norm else None
 
-    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None = None, skip: int = 0) -> Tensor:
         """Attend.
 
         Args:
             x: (B, T, C).
             rotation: the positions'.
             mask: bool, True where a key is seen, (T, T) or (B, 1, T, T); None: only the future is hidden.
+            skip: leading positions that are seen, but do not attend themselves.
 
         Returns:
-            (B, T, C).
+            (B, T - skip, C).
         """
         batch, length, _ = x.shape
-        queries, keys, values = self._project(x, rotation)
+        queries, keys, values = self._project(x, rotation) if not skip else self._project_after(x, rotation, skip)
+        if skip:
+            if mask is None:
+                mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril_()
+            mask = mask[..., skip:, :]
+            length -= skip
         context = F.scaled_dot_product_attention(
             queries.transpose(1, 2),
             keys.transpose(1, 2),
@@ -118,3 +125,15 @@ class GroupedQueryAttention(nn.Module):
             return rotation(self.q_norm(queries)), rotation(self.k_norm(keys)), values
         turned = rotation(heads[:, :, : self.num_heads + self.num_kv_heads])
         return turned[:, :, : self.num_heads], turned[:, :, self.num_heads :], values
+
+    def _project_after(self, x: Tensor, rotation: Rotation, skip: int) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_project`, with the queries (B, T - skip, H, D) of the positions from the `skip`-th on."""
+        weight, first_key = self.qkv_proj.weight, self.num_heads * self.head_dim
+        if not weight.is_floating_point():
+            queries, keys, values = self._project(x, rotation)
+            return queries[:, skip:], keys, values
+        queries = F.linear(x[:, skip:], weight[:first_key]).view(x.size(0), -1, self.num_heads, self.head_dim)
+        keys, values = F.linear(x, weight[first_key:]).view(*x.shape[:2], -1, self.head_dim).chunk(2, dim=2)
+        if self.q_norm is not None and self.k_norm is not None:
+            queries, keys = self.q_norm(queries), self.k_norm(keys)
+        return rotation.after(skip)(queries), rotation(keys), values

@@ -20,6 +20,8 @@ class PackedCache(TransformerCache):
             those of one step) are stored.
     """
 
+    begins_alike = False
+
     def __init__(
         self,
         layers: int,
@@ -32,7 +34,9 @@ class PackedCache(TransformerCache):
     ) -> None:
         super().__init__(layers, rows, max_length, beam=beam, device=device)
         self.window = window
+        self._blocks: tuple[int, int, int] | None = None
         self._forgotten = 0
+        self._sees_all = False
         # Tokens of each row's document that are forgotten.
         self._forgotten_tokens = torch.zeros(rows, 1, dtype=torch.int64, device=device)
 
@@ -42,7 +46,7 @@ class PackedCache(TransformerCache):
 
     @property
     def stored(self) -> int:
-        """Positions that are still there."""
+        """Positions whose keys and values are still there."""
         return self._length
 
     def advance(self, padding: Tensor, dtype: torch.dtype, *, begins: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -62,6 +66,9 @@ class PackedCache(TransformerCache):
             )
         if self.window is not None and self._length > 2 * self.window:
             self._forget(self._length - self.window + 1)
+        if self._blocks is not None:
+            first = torch.tensor([self._length])
+            self._forget(min(max(int(self._furthest(first)), 0), self._length))
         start = self._length
         document: Tensor | None = None
         if begins is not None:
@@ -73,6 +80,10 @@ class PackedCache(TransformerCache):
         if self.window is not None and self._length > self.window:
             steps = torch.arange(self._length, device=mask.device)
             hidden = steps <= steps[start:].unsqueeze(1) - self.window
+            rows_TLK.masked_fill_(hidden.unsqueeze(-1), MASKED)
+        if self._blocks is not None:
+            steps = torch.arange(self._length, device=mask.device)
+            hidden = steps < self._furthest(steps[start:]).unsqueeze(1)
             rows_TLK.masked_fill_(hidden.unsqueeze(-1), MASKED)
         positions = positions + self._forgotten_tokens.masked_fill(padding, 0)
         if document is not None and begins is not None and new > 1:
@@ -86,6 +97,10 @@ class PackedCache(TransformerCache):
             self.ancestors[:, start : self._length].masked_fill_(document != document[:, -1:], -1)
         return mask, positions
 
+    def see_blocks(self, begin: int, block: int, context: int) -> None:
+        """From now on blocks of `block` positions, from `begin` on, see `context` positions before them and no more."""
+        self._blocks = begin, block, context
+
     def reorder(self, index: Tensor) -> None:
         """Make row i what row `index[i]` was; see `TransformerCache.reorder`."""
         super().reorder(index)
@@ -95,6 +110,13 @@ class PackedCache(TransformerCache):
         """Keep the sentences `index` (B',), in that order, with all their rows; see `DecoderCache`."""
         super().select_sentences(index)
         self._forgotten_tokens = self._forgotten_tokens.index_select(0, spread(index, self.beam))
+
+    def _furthest(self, places: Tensor) -> Tensor:
+        """How far back the stored positions `places` see, in stored positions."""
+        assert self._blocks is not None
+        begin, block, context = self._blocks
+        begin -= self._forgotten
+        return begin + (places - begin).clamp(min=0) // block * block - context
 
     def _hide(self, rows: Tensor, end: int) -> None:
         """Let the rows where `rows` (N, 1) is True see no stored position below `end` any more."""

@@ -55,12 +55,15 @@ class SinusoidalPositionalEmbedding(nn.Module):
             (B, T, C), or (T, C) without `positions`.
         """
         first = self.padding_idx + 1 + start
-        if first + length > self.weights.size(0):
-            table = self._table(2 * (start + length))
-            self.weights = table.to(self.weights)
+        # Threads that decode side by side may get here together: each goes on with a table that it has checked.
+        weights = self.weights
+        if first + length > weights.size(0):
+            with torch.inference_mode(False):  # training may go on with the table
+                weights = self._table(2 * (start + length)).to(weights)
+            self.weights = weights
         if positions is None:
-            return self.weights[first : first + length]
-        return F.embedding(positions + self.padding_idx, self.weights)
+            return weights[first : first + length]
+        return F.embedding(positions + self.padding_idx, weights)
 
     def _table(self, size: int) -> Tensor:
         half = self.embedding_dim // 2

@@ -6,7 +6,8 @@ f_i = theta ** (-2 i / D), so that their product depends on the distance alone. 
 - `linear`: f / factor (Chen et al., 2023, position interpolation);
 - `ntk`: theta · factor ** (D / (D - 2)), which slows down low frequencies most ("NTK-aware");
 - `dynamic`: as `ntk`, with a factor that grows with the text's length L: factor · L / original - (factor - 1), and
-  only where L is above `original`;
+  only where L is above `original`. While a text is written token by token, L is its length so far, and what was read
+  before is not turned anew;
 - `yarn`: low frequencies as `linear`, high ones unchanged, a ramp between them, and queries and keys multiplied by
   0.1 · ln(factor) + 1 (Peng et al., 2023);
 - `llama3`: the same idea with the ramp on wavelengths (Grattafiori et al., 2024).
@@ -74,6 +75,10 @@ class Rotation:
         )
         return turned
 
+    def after(self, skip: int) -> Rotation:
+        """The turns of the positions from the `skip`-th on."""
+        return Rotation(self.cosines[..., skip:, :, :], self.sines[..., skip:, :, :])
+
 
 class RotaryEmbedding(nn.Module):
     """Rotations by position; a table that is computed, not trained, and not saved, and that grows as needed.
@@ -114,7 +119,7 @@ class RotaryEmbedding(nn.Module):
             text_length: how long the texts are, (B,) or one number for all, which `dynamic` scaling asks for;
                 None: `length`.
         """
-        if self.scaling.kind == "dynamic":
+        if self.is_dynamic:
             lengths = torch.as_tensor(length if text_length is None else text_length, device=self.cosines.device)
             if bool((lengths > self.scaling.original).any()):
                 return self._stretched(length, positions, lengths)
@@ -130,6 +135,11 @@ class RotaryEmbedding(nn.Module):
         if positions is None:
             return Rotation(cosines[:length].unsqueeze(1), sines[:length].unsqueeze(1))
         return Rotation(cosines[positions].unsqueeze(2), sines[positions].unsqueeze(2))
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether a position's rotation depends on how long the text is."""
+        return self.scaling.kind == "dynamic"
 
     def frequencies(self) -> Tensor:
         """(D/2,) float32: the angle per position of each pair of channels; `dynamic` ones for short texts."""

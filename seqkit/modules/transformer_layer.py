@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seqkit.modules.activation import activation
-from seqkit.modules.attention import MultiheadAttention
+from seqkit.modules.attention import MultiheadAttention, causal_bias
 from seqkit.modules.cache import TransformerCache
 from seqkit.modules.dropout import Dropout
 
@@ -88,9 +88,17 @@ class TransformerEncoderLayer(_TransformerLayer):
         self.fc2 = nn.Linear(ffn_dim, embed_dim)
         self.final_layer_norm = nn.LayerNorm(embed_dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, S, C) to (B, S, C); `mask` is additive, (B, 1, 1, S), or None where nothing is padded."""
-        attended, _ = self.self_attn(self._enter(x, self.self_attn_layer_norm), mask=mask)
+    def forward(self, x: Tensor, mask: Tensor | None = None, places: Tensor | None = None) -> Tensor:
+        """(B, S, C) to (B, S, C); `mask` is additive, (B, 1, 1, S), or None where nothing is padded.
+
+        With `places` (R,), x is (R, C): what stands at these of the B·S positions; it is all that is computed.
+        """
+        normed = self._enter(x, self.self_attn_layer_norm)
+        if places is None:
+            attended, _ = self.self_attn(normed, mask=mask)
+        else:
+            assert mask is not None
+            attended = self.self_attn.forward_gathered(normed, places, mask)
         x = self._leave(x, attended, self.self_attn_layer_norm)
         return self._feed_forward(x)
 
@@ -162,6 +170,7 @@ class TransformerDecoderLayer(_TransformerLayer):
         self_mask: Tensor | None = None,
         source_mask: Tensor | None = None,
         need_weights: bool = False,
+        skip: int = 0,
     ) -> tuple[Tensor, Tensor | None]:
         """All target positions at once.
 
@@ -172,13 +181,20 @@ class TransformerDecoderLayer(_TransformerLayer):
                 too. None: only the future is hidden.
             source_mask: additive, (B, 1, 1, S).
             need_weights: also return the weights of the attention to the source.
+            skip: leading positions that are attended to, but of which nothing is returned; not with
+                `cross_self_attention`.
 
         Returns:
-            (N, T, C) and the weights (N, H, T, S) or None.
+            (N, T - skip, C) and the weights (N, H, T - skip, S) or None.
         """
         normed = self._enter(x, self.self_attn_layer_norm)
         key = torch.cat((source, normed), dim=1) if self.cross_self_attention and source is not None else None
-        attended, _ = self.self_attn(normed, key, mask=self_mask, is_causal=self_mask is None)
+        if skip:
+            mask = causal_bias(x.size(1), x.dtype, x.device) if self_mask is None else self_mask
+            attended, _ = self.self_attn(normed[:, skip:], normed, mask=mask[..., skip:, :])
+            x = x[:, skip:]
+        else:
+            attended, _ = self.self_attn(normed, key, mask=self_mask, is_causal=self_mask is None)
         x = self._leave(x, self._scaled(attended), self.self_attn_layer_norm)
         weights: Tensor | None = None
         if self.encoder_attn is not None and source is not None:
@@ -202,13 +218,13 @@ class TransformerDecoderLayer(_TransformerLayer):
         """New target positions only; the earlier ones are in `cache`.
 
         Args:
-            x: (N, T, C).
+            x: (N, T, C), or (N, C) for one new position.
             source: (B, S, source_dim); read in the first step alone.
             cache: takes up the new keys and values.
             place: which layer of the cache this is.
             start: positions decoded before.
             self_mask: as `TransformerCache.advance` returns it, with columns for the source in front where
-                `cross_self_attention` is on.
+                `cross_self_attention` is on; for one new position what `mask_for_step` makes of that.
             need_weights: as in `forward`.
         """
         own = cache.self_attention[place]
@@ -216,7 +232,8 @@ class TransformerDecoderLayer(_TransformerLayer):
             keys, values = self.self_attn.project_source(source)
             repeats = cache.rows // cache.beam // source.size(0)
             own.put_prefix(keys.repeat_interleave(repeats, 0), values.repeat_interleave(repeats, 0))
-        attended = self.self_attn.forward_cached(
+        attend = self.self_attn.forward_step if x.dim() == 2 else self.self_attn.forward_cached
+        attended = attend(
             self._enter(x, self.self_attn_layer_norm),
             own,
             mask=self_mask,

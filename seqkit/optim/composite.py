@@ -139,6 +139,8 @@ class Composite(PlainOptimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` returned. Groups are found by their names, or else by their order.
 
+        What each group's learning rate is in proportion to the others is not taken from there: it is as configured now.
+
         Raises:
             ValueError: there are not as many groups, or they are of other parameters.
         """
@@ -152,9 +154,13 @@ class Composite(PlainOptimizer):
         for name, optimizer in self.optimizers.items():
             numbers = {number for group in saved[name] for number in group["params"]}
             state = {number: value for number, value in state_dict["state"].items() if number in numbers}
+            scales = [group.get("lr_scale") for group in optimizer.param_groups]
             optimizer.load_state_dict({"state": state, "param_groups": saved[name]})
-            for group in optimizer.param_groups:
+            for group, scale in zip(optimizer.param_groups, scales, strict=True):
                 group["group_name"] = name
+                group.pop("lr_scale", None)
+                if scale is not None:
+                    group["lr_scale"] = scale
         self._share()
 
     def _share(self) -> None:

@@ -7,7 +7,7 @@ on and validated. Knows nothing of precision, data parallelism, checkpoints or c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from seqkit.criterions.base import Criterion, Logging, LossOutput, build_criteri
 from seqkit.data.dictionary import Dictionary
 from seqkit.data.iterators import EpochBatchIterator
 from seqkit.data.sequence_dataset import SequenceDataset
-from seqkit.errors import DataError
+from seqkit.errors import CheckpointError, DataError
 from seqkit.metrics.aggregator import Aggregator
 from seqkit.models.base import Model, build_model
 from seqkit.registry import registry
@@ -120,11 +120,38 @@ class Task(ABC):
         criterion.reduce_metrics(outputs, log)
 
     def state_dict(self) -> dict[str, Any]:
-        """Task state that goes into checkpoints (plain containers and tensors)."""
-        return {}
+        """Task state that goes into checkpoints (plain containers and tensors): digests of the dictionaries."""
+        return {"dictionaries": {side: dictionary.digest() for side, dictionary in self._dictionaries().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` returned."""
+
+    def check_dictionaries(self, state: Mapping[str, Any], where: str) -> None:
+        """Compare the dictionaries with those that a checkpoint was made with.
+
+        Args:
+            state: the checkpoint's task state; one that says nothing of dictionaries fits any.
+            where: the checkpoint's name, for the message.
+
+        Raises:
+            CheckpointError: they have other symbols, or the same in another order.
+        """
+        digests = state.get("dictionaries", {})
+        other = [
+            f"the {side} dictionary ({len(dictionary)} symbols)"
+            for side, dictionary in self._dictionaries().items()
+            if digests.get(side, dictionary.digest()) != dictionary.digest()
+        ]
+        if other:
+            raise CheckpointError(
+                f"{where} was trained with other words, or with these in another order, than those of "
+                f"{' and '.join(other)}; give task.data the data folder that it was trained on, or binarize the data "
+                "with its dictionary (seqkit-preprocess --srcdict)"
+            )
+
+    def _dictionaries(self) -> dict[str, Dictionary]:
+        source, target = self.source_dictionary, self.target_dictionary
+        return {"target": target} if source is None else {"source": source, "target": target}
 
 
 def build_task(config: Config) -> Task:

@@ -30,6 +30,7 @@ from seqkit.distributed.data_parallel import (
     check_data_parallel,
     is_fully_sharded,
     take_weights_of_main,
+    without_effect_alone,
 )
 from seqkit.errors import ConfigError, DataError
 from seqkit.models.base import Model
@@ -108,7 +109,12 @@ def build_trainer(
         report_data(name, dataset)
     model.to(device)
     criterion.to(device)
-    compile_layers(model, config.common.compile, device)
+    if compiled := compile_layers(model, config.common.compile, device):
+        logger.info(
+            "common.compile=%s: %d layers are compiled when they are first used; the first updates take much longer",
+            config.common.compile,
+            compiled,
+        )
     loss = TrainLoss(task, model, criterion)
     take_weights_of_main(loss, communication)
     spread = is_fully_sharded(config.distributed_training, communication)
@@ -198,7 +204,7 @@ def build_trainer(
             parallel=(
                 fully_sharded if spread else build_data_parallel(loss, communication, config.distributed_training)
             ),
-            spare_batch=lambda: data.iterator.first_batch,
+            spare_batch=lambda: data.iterator.spare_batch,
         ),
         validator=build_validator(
             config,
@@ -226,6 +232,7 @@ def build_trainer(
                 own_policy,
                 config.checkpoint.save_dir,
                 asynchronous=config.checkpoint.write_checkpoints_asynchronously,
+                writing=communication.saving,
             )
         ),
         state=state,
@@ -299,6 +306,9 @@ def check_supported(config: RootConfig, communication: Communication) -> None:
         )
     if communication.world_size > 1:
         problems += check_data_parallel(distributed)
+    else:
+        for line in without_effect_alone(distributed):
+            logger.warning("%s", line)
     refused = {
         "common.quantization_config_path": (config.common.quantization_config_path, "quantisation during training"),
     }

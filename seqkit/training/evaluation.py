@@ -36,6 +36,7 @@ def build_evaluator(
         raise ConfigError([f"neither {where} nor the command line says which {kind} to use" for kind in missing])
     device = choose_device(config.common, config.distributed_training.device_id)
     task = build_task(config.task)
+    task.check_dictionaries(checkpoint.task, where)
     config.dataset.disable_validation = False
     subsets = load_validation_sets(config, task)
     for name, dataset in subsets.items():

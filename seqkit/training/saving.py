@@ -9,9 +9,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from seqkit.checkpoint.background import Background
 from seqkit.checkpoint.io import copy_checkpoint, write_checkpoint
@@ -56,12 +58,22 @@ class CheckpointSaver:
         policy: says which files.
         folder: exists and can be written (`checkpoint.io.require_writable`).
         asynchronous: write while training goes on.
+        writing: makes the context in which files are written (`Communication.saving`); it is entered before `save`
+            returns.
     """
 
-    def __init__(self, policy: CheckpointPolicy, folder: str | Path, *, asynchronous: bool = False) -> None:
+    def __init__(
+        self,
+        policy: CheckpointPolicy,
+        folder: str | Path,
+        *,
+        asynchronous: bool = False,
+        writing: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
         self.policy = policy
         self.folder = Path(folder)
         self._asynchronous = asynchronous
+        self._writing = writing
         self._background: Background[Saved] = Background()
         self._staging = Staging()
         self._told_of_memory = False
@@ -88,14 +100,26 @@ class CheckpointSaver:
             return Saved(event, (), self._delete(event))
         live = state()
         if not self._asynchronous or not self._fits_in_memory(live):
-            saved = self._write_and_delete(event, names, state_on_cpu(live), begin)
+            with self._writing():
+                saved = self._write_and_delete(event, names, state_on_cpu(live), begin)
             return Saved(event, saved.written, saved.deleted, stalled=saved.took, took=saved.took)
         copy = self._staging.copy(live)
         stalled = time.perf_counter() - begin
-        self._background.start(
+        self._write_beside(
             lambda abandoned: self._write_and_delete(event, names, copy, begin, stalled=stalled, abandoned=abandoned)
         )
         return None
+
+    def _write_beside(self, job: Callable[[Callable[[], bool]], Saved]) -> None:
+        """Do a job while training goes on."""
+        writing = contextlib.ExitStack()
+        writing.enter_context(self._writing())
+
+        def work(abandoned: Callable[[], bool]) -> Saved:
+            with writing:
+                return job(abandoned)
+
+        self._background.start(work)
 
     def finished(self) -> Saved | None:
         """The save that has been done since the last call of this or `wait`, if one has.
@@ -121,7 +145,8 @@ class CheckpointSaver:
         """
         names = self.policy.last_only()
         if names:
-            self._write(names, state_on_cpu(state()))
+            with self._writing():
+                self._write(names, state_on_cpu(state()))
         return names
 
     def whole_state(self, state: CheckpointState) -> CheckpointState:

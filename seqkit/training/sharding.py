@@ -179,7 +179,8 @@ class ShardedSaver(CheckpointSaver):
 
     Args:
         policy: in the main process, says which files; in the others nothing is asked of it.
-        by_parts: each process writes its own part (before training goes on); else the main one gathers and writes all.
+        asynchronous: files are written while training goes on. (Gathering is not: all processes take part in it.)
+        by_parts: each process writes its own part; else the main one gathers and writes all.
     """
 
     def __init__(
@@ -191,33 +192,66 @@ class ShardedSaver(CheckpointSaver):
         asynchronous: bool = False,
         by_parts: bool = False,
     ) -> None:
-        super().__init__(policy, folder, asynchronous=asynchronous)
+        super().__init__(policy, folder, asynchronous=asynchronous, writing=communication.saving)
         self._communication = communication
         self._by_parts = by_parts
-        self._staging = _AlreadyCopied()
+        if by_parts:
+            # Training's own exchanges go on meanwhile.
+            self._writers = communication.aside() if asynchronous else communication
+        else:
+            self._staging = _AlreadyCopied()
 
     def save(self, event: SaveEvent, state: Callable[[], CheckpointState]) -> Saved | None:
-        begin = time.perf_counter()
+        begin = time.perf_counter() - self._waited
         names: list[str] = self._communication.from_main(self.policy.files_to_write(event, self._names()))
         if names and self._by_parts:
-            write_sharded(self.folder, names, state(), self._communication)
-            deleted = self._delete(event) if self._communication.is_main else ()
-            took = time.perf_counter() - begin
-            return Saved(event, tuple(names if self._communication.is_main else ()), deleted, stalled=took, took=took)
-        gathered = self._gather(state()) if names else None
-        return super().save(event, lambda: _kept(gathered))
+            self._waited = 0.0
+            return self._save_parts(event, names, state(), begin)
+        if names and not self._communication.is_main:
+            self._gather(state())
+        return super().save(event, lambda: _kept(self._gather(state())))
+
+    def _save_parts(self, event: SaveEvent, names: Sequence[str], state: CheckpointState, begin: float) -> Saved | None:
+        if not self._asynchronous or self._communication.any(not self._fits_in_memory(state)):
+            with self._writing():
+                saved = self._write_parts(event, names, state, begin, self._communication)
+            return replace(saved, stalled=saved.took)
+        copy = self._staging.copy(state)
+        stalled = time.perf_counter() - begin
+
+        def write(abandoned: Callable[[], bool]) -> Saved:
+            return replace(self._write_parts(event, names, copy, begin, self._writers), stalled=stalled)
+
+        self._write_beside(write)
+        return None
+
+    def _write_parts(
+        self,
+        event: SaveEvent,
+        names: Sequence[str],
+        state: CheckpointState,
+        begin: float,
+        communication: Communication,
+    ) -> Saved:
+        write_sharded(self.folder, names, state, communication)
+        deleted = self._delete(event) if communication.is_main else ()
+        written = tuple(names) if communication.is_main else ()
+        return Saved(event, written, deleted, took=time.perf_counter() - begin)
 
     def save_last(self, state: Callable[[], CheckpointState]) -> list[str]:
         names: list[str] = self._communication.from_main(self.policy.last_only())
         if not names:
             return []
         if self._by_parts:
-            write_sharded(self.folder, names, state(), self._communication)
-            if self._communication.is_main:
-                remove_unused_shards(self.folder)
+            with self._writing():
+                write_sharded(self.folder, names, state(), self._communication)
+                if self._communication.is_main:
+                    remove_unused_shards(self.folder)
             return names
-        gathered = self._gather(state())
-        super().save_last(lambda: _kept(gathered))
+        if self._communication.is_main:
+            super().save_last(lambda: _kept(self._gather(state())))
+        else:
+            self._gather(state())
         return names
 
     def whole_state(self, state: CheckpointState) -> CheckpointState:

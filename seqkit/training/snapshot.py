@@ -109,6 +109,12 @@ class Snapshot:
         if checkpoint.criterion and any(True for _ in self._criterion.parameters()):
             fits.append(self._restore_weights(self._criterion, checkpoint.criterion, where, start))
         if checkpoint.task:
+            try:
+                self._task.check_dictionaries(checkpoint.task, where)
+            except CheckpointError as error:
+                if not start.allow_partial:
+                    raise
+                logger.warning("%s", error)
             self._task.load_state_dict(checkpoint.task)
         whole = all(fit.is_complete for fit in fits)
         if not whole and not start.reset_optimizer:

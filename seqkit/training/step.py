@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from seqkit.criterions.base import Criterion, LossOutput
 from seqkit.distributed.communication import Communication
 from seqkit.distributed.data_parallel import Alone, DataParallel
+from seqkit.distributed.out_of_memory import is_out_of_memory
 from seqkit.errors import ConfigError
 from seqkit.models.base import Model
 from seqkit.optim.clip import gradient_norm, scale_gradients
@@ -39,6 +40,7 @@ _ADVICE = "Lower the learning rate, set optimization.clip_norm, or look at these
 _SEED_STEP = 2654435769
 """Seeds of neighbouring ranks lie so far apart, and differ in the low 32 bits that a CPU's generator looks at."""
 _SMALLER = "Set a smaller dataset.max_tokens (optimization.update_freq makes up for it)"
+_LEANER = "optimizer=adafactor, common.memory_efficient_bf16=true or ddp_backend=fully_sharded need less"
 
 
 @dataclass(frozen=True)
@@ -138,34 +140,28 @@ class UpdateStep:
 
     def _attempt(self, samples: Sequence[Any], num_updates: int) -> UpdateResult:
         self._begin(num_updates)
-        outputs: list[LossOutput] = []
-        place = None
-        try:
-            for place, sample in enumerate(samples):
-                output = self._forward_backward(sample, last=place == len(samples) - 1)
-                if output is not None:
-                    outputs.append(output)
-        except (torch.OutOfMemoryError, MemoryError):
-            exhausted = True
-        else:
-            exhausted = False
+        outputs, exhausted = self._accumulate(samples)
         # Not inside the handler: the error holds what the batch has allocated.
         if exhausted:
             self._catch_up(num_updates)
-        self._parallel.finish()
+        unsent = self._exchange(num_updates)
+        exhausted = exhausted or unsent
         losses = [output.loss for output in outputs]
         with phase(EXCHANGE):
-            gradients = self._precision.gradients()
-            norm = self._parallel.whole_norm(gradient_norm(gradients))
+            gradients, norm = self._gradients()
+            if norm is None:
+                exhausted = exhausted or f"the gradients of {_described(samples)}"
+                norm = torch.zeros((), device=self._precision.params[0].device)
+            norm = self._parallel.whole_norm(norm)
             logging, sample_size, anyone_exhausted = self._communication.share_update(
                 [output.logging for output in outputs],
                 sum(output.sample_size for output in outputs),
                 norm,
-                exhausted=exhausted,
+                exhausted=bool(exhausted),
                 can_be_summed=self._criterion.logging_can_be_summed,
             )
         if anyone_exhausted:
-            return self._out_of_memory(samples[place] if exhausted and place is not None else None, num_updates)
+            return self._out_of_memory(exhausted, num_updates)
         factor = _inverse(sample_size) * self._precision.unscale * self._parallel.gradient_factor
         # The one moment of an update at which the host waits for the device.
         grad_norm = float(norm * factor)
@@ -176,8 +172,7 @@ class UpdateStep:
         with phase(CLIP):
             scale_gradients(gradients, factor)
         with phase(OPTIMIZER):
-            self._optimizer.step()
-            self._precision.finish_step()
+            self._step(num_updates)
         if self._precision.scaler is not None:
             self._precision.scaler.update()
         return UpdateResult(logging, sample_size, grad_norm)
@@ -189,6 +184,20 @@ class UpdateStep:
         self._criterion.train()
         self._model.set_num_updates(num_updates)
         self._precision.zero_grad()
+
+    def _accumulate(self, samples: Sequence[Any]) -> tuple[list[LossOutput], str]:
+        """Forward and backward for each batch; the outputs, and what memory did not suffice for (mostly nothing)."""
+        outputs: list[LossOutput] = []
+        for place, sample in enumerate(samples):
+            try:
+                output = self._forward_backward(sample, last=place == len(samples) - 1)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                return outputs, f"the batch of {_described([sample])}"
+            if output is not None:
+                outputs.append(output)
+        return outputs, ""
 
     def _forward_backward(self, sample: Any, *, last: bool) -> LossOutput | None:
         """Loss of one batch; for an empty one, a spare batch is run for its zero gradients and nothing is returned.
@@ -202,8 +211,7 @@ class UpdateStep:
             sample = self._spare_batch
             if sample is None:
                 return None
-        elif self._spare_batch is None:
-            self._spare_batch = sample
+        given = sample
         with phase(MOVE):
             sample = self._precision.move(sample, self._device)
         with self._parallel.accumulating(last=last):
@@ -213,7 +221,37 @@ class UpdateStep:
             sound = output.loss.detach() * 0 + 1
             with phase(BACKWARD), self._parallel.exchanging(last=last):
                 self._precision.backward(output.loss * 0 if empty else output.loss * sound)
+        if self._spare_batch is None:
+            self._spare_batch = given  # memory suffices for it
         return None if empty else output._replace(loss=output.loss.detach())
+
+    def _gradients(self) -> tuple[list[Tensor], Tensor | None]:
+        """The gradients that the optimizer will see, and their norm: None where memory does not suffice for them."""
+        try:
+            gradients = self._precision.gradients()
+            return gradients, gradient_norm(gradients)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return [], None
+
+    def _step(self, num_updates: int) -> None:
+        """The optimizer's step.
+
+        Raises:
+            MemoryExhaustedError: memory does not suffice for it. Some weights may have been updated by then, so that
+                the update cannot be left out.
+        """
+        try:
+            self._optimizer.step()
+            self._precision.finish_step()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryExhaustedError(
+                f"update {num_updates + 1}: memory did not suffice for the optimizer's step (what it keeps of each "
+                f"weight is made at the first). {_SMALLER}; {_LEANER}"
+            ) from error
 
     # faults
 
@@ -221,28 +259,58 @@ class UpdateStep:
         """This process's memory did not suffice: give everything back, and take part in the exchange with zeros.
 
         Raises:
-            MemoryExhaustedError: the exchange had begun, so that the others cannot be told to leave the update out.
+            MemoryExhaustedError: the exchange had begun, so that the others cannot be told to leave the update out; or
+                memory does not suffice for the smallest batch.
         """
         self._free_memory()
         if self._parallel.is_broken:
-            raise MemoryExhaustedError(
-                f"update {num_updates + 1}: memory did not suffice in the midst of the exchange of gradients. "
-                f"{_SMALLER}, or distributed_training.ddp_backend=legacy_ddp, which can leave such an update out"
-            )
-        if self._communication.world_size > 1:
+            raise MemoryExhaustedError(_in_the_midst(num_updates))
+        if self._communication.world_size == 1:
+            return
+        try:
             self._forward_backward({}, last=True)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryExhaustedError(
+                f"update {num_updates + 1}: memory did not suffice for a batch, nor for a small one in its place. "
+                f"{_SMALLER}; {_LEANER}"
+            ) from error
+
+    def _exchange(self, num_updates: int) -> str:
+        """Exchange what is not yet exchanged; what memory did not suffice for (mostly nothing).
+
+        Raises:
+            MemoryExhaustedError: the exchange had begun, so that the others cannot be told to leave the update out.
+        """
+        exhausted = ""
+        for _ in range(2):
+            try:
+                self._parallel.finish()
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if exhausted or self._parallel.is_broken:
+                raise MemoryExhaustedError(_in_the_midst(num_updates))
+            exhausted = "the exchange of gradients"
+            self._free_memory()  # zeros are sent
+        return exhausted
 
     def _free_memory(self) -> None:
         self._precision.zero_grad()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _out_of_memory(self, sample: Any, num_updates: int) -> UpdateResult:
-        """Give everything back and leave the update out, in all processes; `sample`: the batch, None if not here."""
+    def _out_of_memory(self, exhausted: str, num_updates: int) -> UpdateResult:
+        """Give everything back and leave the update out, in all processes.
+
+        Args:
+            exhausted: what memory did not suffice for; empty where it did in this process.
+        """
         self._free_memory()
-        told = "" if sample is None else describe_batch(sample) if sample else "a batch without sentences"
-        where = "; ".join(text for text in self._communication.gather_texts(told) if text)
-        reason = f"memory did not suffice for the batch of {where}"
+        where = "; ".join(text for text in self._communication.gather_texts(exhausted) if text)
+        reason = f"memory did not suffice for {where}"
         if self._on_oom == "stop":
             raise MemoryExhaustedError(f"update {num_updates + 1}: {reason}. {_SMALLER}, or optimization.on_oom=skip")
         return UpdateResult([], 0, 0.0, skipped=reason)
@@ -270,7 +338,7 @@ class UpdateStep:
         if self._on_nonfinite == "skip":
             return UpdateResult(logging, sample_size, 0.0, skipped=diagnosis)
         if too_small is not None:
-            raise DivergedError(f"update {update}: {too_small}. {diagnosis}") from too_small
+            raise DivergedError(f"update {update}: {too_small}. What was found: {diagnosis}") from too_small
         raise DivergedError(f"update {update}: {diagnosis}. {_ADVICE}")
 
     def _diagnosis(self, samples: Sequence[Any], losses: Sequence[Tensor], num_updates: int, grad_norm: float) -> str:
@@ -319,6 +387,17 @@ def _eager() -> contextlib.AbstractContextManager[Any]:
     if "torch._dynamo" not in sys.modules:
         return contextlib.nullcontext()
     return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
+
+
+def _described(samples: Sequence[Any]) -> str:
+    return "; ".join(describe_batch(sample) for sample in samples if sample) or "a batch without sentences"
+
+
+def _in_the_midst(num_updates: int) -> str:
+    return (
+        f"update {num_updates + 1}: memory did not suffice in the midst of the exchange of gradients. {_SMALLER}, or "
+        "distributed_training.ddp_backend=legacy_ddp, which can leave such an update out"
+    )
 
 
 def _inverse(sample_size: float | Tensor) -> float | Tensor:

@@ -35,7 +35,7 @@ class TrainData:
         """Epochs that are done, with the fraction of a resumed one."""
         if self.next_epoch != self.epoch:
             return self.epoch
-        return self.epoch - 1 + self.iterator.iterations_in_epoch / len(self.iterator)
+        return self.epoch - 1 + self.iterator.iterations_in_epoch / max(1, len(self.iterator))
 
     @property
     def next_epoch(self) -> int:

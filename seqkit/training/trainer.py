@@ -114,7 +114,8 @@ class Trainer:
                 observer.on_end()
         if reason is None:
             reason = f"all epochs are done (optimization.max_epoch={self.config.optimization.max_epoch})"
-        logger.info("training ended after %d updates: %s", self.state.num_updates, reason)
+        left_out = f" ({self.state.skipped_updates} were left out)" if self.state.skipped_updates else ""
+        logger.info("training ended after %d updates%s: %s", self.state.num_updates, left_out, reason)
         return reason
 
     def checkpoint_state(self) -> CheckpointState:
@@ -265,7 +266,7 @@ class Trainer:
                 figures: dict[str, Any] = {**log.smoothed_values(), "num_updates": self.state.num_updates}
                 require_figure(figures, metric, subset)
                 values.append(float(figures[metric]))
-                if self.state.best is not None:
+                if self.state.best is not None and len(values) == 1:
                     figures[f"best_{metric}"] = parts.saver.policy.best_of(values[-1], self.state.best)
                 progress.print(figures, tag=subset, step=self.state.num_updates)
                 self._tell(subset, figures)
@@ -323,7 +324,8 @@ class Trainer:
             self.state.pending_epoch = epoch
             self.state.pending_end = end_of_epoch
         self._tell_of_save(self.parts.saver.wait())
-        written = self.parts.saver.save_last(self.parts.snapshot.take)
+        # Only the main process writes; all tell the same.
+        written = self.parts.communication.from_main(self.parts.saver.save_last(self.parts.snapshot.take))
         name = self.parts.stop.signal.name if self.parts.stop.signal is not None else "request"
         if not written:
             return f"interrupted by {name}; nothing was saved (checkpoint.no_save or no_last_checkpoints is set)"

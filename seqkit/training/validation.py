@@ -16,6 +16,7 @@ import torch
 from seqkit.criterions.base import Criterion, Logging
 from seqkit.data.iterators import EpochBatchIterator
 from seqkit.distributed.communication import Communication, SingleProcess
+from seqkit.distributed.out_of_memory import is_out_of_memory
 from seqkit.metrics.aggregator import Aggregator
 from seqkit.metrics.meters import TimeMeter
 from seqkit.models.base import Model
@@ -100,7 +101,9 @@ class Validator:
                 moved = self._precision.move(sample, self._device)
                 with self._precision.autocast():
                     return self._task.valid_step(moved, self._model, self._criterion).logging
-            except (torch.OutOfMemoryError, MemoryError):
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 moved = None
             # Not inside the handler: the error holds what the batch has allocated.
             if self._device.type == "cuda":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from seqkit.checkpoint.io import read_checkpoint, write_checkpoint
+from seqkit.checkpoint.state import CheckpointState
 from seqkit.hub import from_pretrained
+from seqkit.interop import exports, open_checkpoint
 from seqkit_cli import export
 from tests.unit.generation.tiny import tiny_dictionary
 from tests.unit.test_hub import save
@@ -93,6 +96,7 @@ def test_a_folder_that_is_not_empty(checkpoint: Path, tmp_path: Path, capsys: py
     output = tmp_path / "exported"
     (output / "source").mkdir(parents=True)
     (output / "notes.txt").write_text("kept", encoding="utf-8")
+    (output / "source" / "deep.txt").write_text("kept too", encoding="utf-8")
     (output / "config.json").write_text("old", encoding="utf-8")
     assert run(checkpoint, output, "huggingface") == 2
     assert error_of(capsys) == (
@@ -101,8 +105,54 @@ def test_a_folder_that_is_not_empty(checkpoint: Path, tmp_path: Path, capsys: py
     )
     assert run(checkpoint, output, "huggingface", "--force") == 0
     assert (output / "notes.txt").read_text(encoding="utf-8") == "kept"
+    assert (output / "source" / "deep.txt").read_text(encoding="utf-8") == "kept too"
     assert json.loads((output / "config.json").read_text(encoding="utf-8"))["model_type"] == "fsmt"
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+
+
+def test_an_export_appears_as_a_whole_or_not_at_all(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("safetensors", reason="the extra `export` is not installed")
+    output = tmp_path / "exported"
+    synced: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        assert not output.exists()  # not before all is on the disk
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(exports, "sync_folder", lambda folder: None)
+    assert run(checkpoint, output, "safetensors") == 0
+    assert {"model.safetensors", "config.json", "dict.de.txt", "dict.en.txt"} <= set(synced)
+    monkeypatch.setattr(os, "fsync", fsync)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+
+    def fails(source: Path, target: Path) -> None:
+        if str(source).endswith(".tmp"):
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    assert run(checkpoint, output, "huggingface", "--force") == 2
+    assert error_of(capsys).endswith("No space left on device\n")
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+
+
+def test_the_checkpoint_is_read_once(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("safetensors", reason="the extra `export` is not installed")
+    read: list[str] = []
+
+    def noted(path: Path) -> CheckpointState:
+        read.append(str(path))
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(open_checkpoint, "read_checkpoint", noted)
+    assert run(checkpoint, tmp_path / "exported", "safetensors") == 0
+    assert read == [str(checkpoint)]
 
 
 def test_mistakes(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

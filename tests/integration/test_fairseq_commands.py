@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from seqkit.checkpoint.io import read_checkpoint
 from seqkit.registry import REGISTRIES
 from seqkit_cli.average import main as average
 from seqkit_cli.convert import main as convert
+from seqkit_cli.eval_lm import main as eval_lm
 from seqkit_cli.generate import main as generate
 from seqkit_cli.interactive import main as interactive
 from seqkit_cli.preprocess import main as preprocess
+from seqkit_cli.score import main as score
 from seqkit_cli.train import main as train
 from seqkit_cli.validate import main as validate
 
@@ -166,6 +169,71 @@ def test_back_translation(capsys: pytest.CaptureFixture[str]) -> None:
     assert "T-" not in output
 
 
+def test_the_whole_preparation_of_back_translated_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Decode monolingual text in two parts, take the pairs out of the output, binarize them, train on both."""
+    model = "checkpoints_de_en_reverse"
+    train_line = (
+        "data-bin/wmt16_en_de_bpe32k --source-lang de --target-lang en --arch transformer_wmt_en_de_big "
+        "--share-all-embeddings --dropout 0.3 --weight-decay 0.0 --criterion label_smoothed_cross_entropy "
+        "--label-smoothing 0.1 --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 0.0 --lr 0.001 "
+        f"--lr-scheduler inverse_sqrt --warmup-updates 4000 --max-tokens 60 --update-freq 16 --save-dir {model} "
+    )
+    small = SMALL.replace("--max-update 2", "--max-epoch 2")
+    assert run(train, train_line + small) == 0
+    assert run(average, f"--inputs {model} --num-epoch-checkpoints 2 --output {model}/checkpoint.avg10.pt") == 0
+    decode = (
+        f"mono/shard00 --path {model}/checkpoint.avg10.pt --skip-invalid-size-inputs-valid-test --max-tokens 400 "
+        "--sampling --beam 1 --source-lang de --target-lang en --max-len-a 1.2 --max-len-b 5 --num-shards 2"
+    )
+    pairs: dict[int, dict[str, str]] = {}
+    for shard in range(2):
+        capsys.readouterr()
+        assert run(generate, f"{decode} --shard-id {shard} --cpu --num-workers 0 --no-progress-bar") == 0
+        for line in capsys.readouterr().out.splitlines():
+            kind, _, rest = line.partition("-")
+            if kind in ("S", "H"):
+                number, *columns = rest.split("\t")
+                pairs.setdefault(int(number), {})[kind] = columns[-1]
+    assert sorted(pairs) == list(range(9))
+    assert pairs[0]["S"] == (folder / "test.de").read_text().splitlines()[0]
+    for kind, lang in (("S", "de"), ("H", "en")):
+        (folder / f"bt_data.{lang}").write_text("".join(pairs[number][kind] + "\n" for number in sorted(pairs)))
+    binarize = (
+        "--source-lang en --target-lang de --joined-dictionary --srcdict data-bin/wmt16_en_de_bpe32k/dict.en.txt "
+        "--trainpref bt_data --destdir data-bin/wmt18_en_de_bt --workers 2"
+    )
+    assert run(preprocess, binarize) == 0
+    pair = "--source-lang en --target-lang de --joined-dictionary --trainpref train --validpref valid --workers 1"
+    same = "--srcdict data-bin/wmt16_en_de_bpe32k/dict.en.txt --destdir data-bin/para"
+    assert run(preprocess, f"{pair} {same}") == 0
+    both = folder / "data-bin" / "para_plus_bt"
+    both.mkdir()
+    for lang in ("en", "de"):
+        (both / f"dict.{lang}.txt").symlink_to(folder / f"data-bin/para/dict.{lang}.txt")
+        for ending in ("bin", "idx"):
+            for split, source in (("train", "para"), ("train1", "wmt18_en_de_bt"), ("valid", "para")):
+                file = folder / "data-bin" / source / f"{split.rstrip('1')}.en-de.{lang}.{ending}"
+                (both / f"{split}.en-de.{lang}.{ending}").symlink_to(file)
+    line = train_line.replace("--source-lang de --target-lang en", "--source-lang en --target-lang de")
+    line = line.replace("data-bin/wmt16_en_de_bpe32k", str(both)).replace(model, "checkpoints_plus_bt")
+    capsys.readouterr()
+    assert run(train, f"{line} --upsample-primary 16 {SMALL} --no-epoch-checkpoints") == 0
+    assert f"train: {60 * 16 + 9} sentences" in capsys.readouterr().out
+
+
+def test_scoring_what_was_generated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`grep ^H gen.out | cut -f3-` against `grep ^T gen.out | cut -f2-`, and by compound splitting."""
+    few = "--path checkpoints/checkpoint_best.pt --beam 5 --remove-bpe --max-len-b 5 --cpu --num-workers 0"
+    capsys.readouterr()
+    assert run(generate, f"data-bin/iwslt14.tokenized.de-en {few}") == 0
+    output = capsys.readouterr().out.splitlines()
+    for kind, column in (("H", 2), ("T", 1)):
+        rows = [line.split("\t", column)[column] for line in output if line.startswith(f"{kind}-")]
+        (folder / f"gen.out.{kind}").write_text("".join(f"{row}\n" for row in rows))
+    assert run(score, "--sys gen.out.H --ref gen.out.T") == 0
+    assert capsys.readouterr().out.splitlines()[-1].split(" = ")[1] == output[-1].split(" = ", 2)[1]
+
+
 def test_language_modeling(capsys: pytest.CaptureFixture[str]) -> None:
     adaptive = (
         "--task language_modeling data-bin/wikitext-103 --save-dir checkpoints/transformer_wikitext-103 "
@@ -190,12 +258,11 @@ def test_language_modeling(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_evaluating_a_language_model(capsys: pytest.CaptureFixture[str]) -> None:
-    eval_lm = pytest.importorskip("seqkit_cli.eval_lm", reason="seqkit-eval-lm is not built")
     line = (
         "data-bin/wikitext-103 --path checkpoints/transformer_wikitext-103/checkpoint_best.pt --batch-size 2 "
         "--tokens-per-sample 16 --context-window 8 --gen-subset test --sample-break-mode none --softmax-batch 1024"
     )
-    assert run(eval_lm.main, f"{line} --cpu --num-workers 0") == 0
+    assert run(eval_lm, f"{line} --cpu --num-workers 0") == 0
     captured = capsys.readouterr()
     assert "Perplexity" in captured.out + captured.err
 
@@ -275,40 +342,17 @@ def test_the_plugin_of_the_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("\nH-") >= 8
 
 
-class _Hostile:
-    """Unpickled, it makes a file."""
-
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return (open, ("made_by_a_pickle", "w"))
-
-
-def test_a_hostile_pickle_does_nothing_in_any_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"args": None, "cfg": {}, "model": {}, "extra": _Hostile()}, "bad.pt")
-    data = "data-bin/iwslt14.tokenized.de-en"
-    start = f"{data} --arch transformer_tiny --optimizer adam --max-tokens 100 --cpu --save-dir never"
-    lines: list[tuple[Callable[[Sequence[str]], int], str]] = [
-        (train, f"{start} --restore-file bad.pt"),
-        (train, f"{start} --finetune-from-model bad.pt"),
-        (generate, f"{data} --path bad.pt"),
-        (interactive, f"{data} --path bad.pt --input valid.de"),
-        (validate, f"{data} --path bad.pt"),
-        (average, "--inputs bad.pt --output never.pt"),
-        (convert, "bad.pt never.pt"),
-        (validate, "common_eval.path=bad.pt"),
-    ]
-    try:
-        lines.append((importlib.import_module("seqkit_cli.eval_lm").main, "data-bin/wikitext-103 --path bad.pt"))
-    except ModuleNotFoundError:
-        assert not (Path(validate.__code__.co_filename).parent / "eval_lm.py").exists()
-    for main, line in lines:
-        assert run(main, line) == 2, line
-        error = capsys.readouterr().err
-        assert "bad.pt holds an object of type" in error, line
-        assert "nothing in the file was run" in error, line
-        assert error.count("error:") == 1, line
-        assert "Traceback" not in error, line
-        assert not (folder / "made_by_a_pickle").exists(), line
-        assert not (folder / "never.pt").exists(), line
+def test_a_copy_of_the_plugin_works_where_it_lies(folder: Path) -> None:
+    shutil.copytree(PLUGIN, folder / "my_plugins")
+    flags = (
+        "data-bin/iwslt14.tokenized.de-en --user-dir my_plugins --task reversed_translation --criterion focal_loss "
+        "--arch word_dropout_transformer_tiny --optimizer sign_sgd --lr-scheduler half_life --lr 1e-3 --max-tokens 400 "
+        "--save-dir copied --max-update 1 --num-workers 0 --cpu --no-epoch-checkpoints"
+    )
+    command = [sys.executable, "-m", "seqkit_cli.train", *shlex.split(flags)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert read_checkpoint("copied/checkpoint_best.pt").config["criterion"]["_name"] == "focal_loss"
 
 
 def as_fairseq_wrote_it(path: str) -> dict[str, object]:

@@ -178,7 +178,7 @@ def test_fairseq_flags_that_make_no_difference_are_accepted() -> None:
         (["--trainpref", "train", "--srcdict", "train.de"], "train.de, line 1: 'ein haus' is not a dictionary line"),
         (["--trainpref", "train", "--destdir", "train.de"], "cannot write to 'train.de': File exists"),
         (["--trainpref", "train", "--nwordsrc", "9"], "unknown flag --nwordsrc; did you mean '--nwordssrc'"),
-        (["--trainpref", "train", "--workers", "0"], "--workers='0' is out of range; give at least 1"),
+        (["--trainpref", "train", "--workers", "0"], "--workers=0 is out of range; give at least 1"),
         (["--trainpref", "train", "--bpe", "subwordnmt"], "unknown bpe 'subwordnmt'; did you mean 'subword_nmt'?"),
         (["--trainpref", "train", "--bpe", "sentencepiece"], "--sentencepiece-model must be given"),
         (["--trainpref", "train", "--train-sentencepiece", "900"], "SentencePiece cannot train a unigram model of 900"),

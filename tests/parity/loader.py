@@ -74,3 +74,8 @@ class Case:
 def find_cases(root: Path) -> list[Case]:
     """All cases below `root`, whatever its depth: a set, an area, or the folder that holds the sets."""
     return [Case(path.parent, path.parent.relative_to(root).as_posix()) for path in sorted(root.glob("**/case.json"))]
+
+
+def separated(flags: list[str]) -> list[str]:
+    """Recorded flags with each value behind its flag: `--beam=5` is `--beam 5`."""
+    return [part for flag in flags for part in (flag.split("=", 1) if flag.startswith("--") else [flag])]

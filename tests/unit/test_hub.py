@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqkit.checkpoint.io import write_checkpoint
+from seqkit.checkpoint.io import read_checkpoint, write_checkpoint
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.config.validate import to_dict
 from seqkit.data.dictionary import Dictionary
@@ -88,11 +88,17 @@ def test_options_of_one_call_do_not_outlive_it(hub: Hub) -> None:
     assert hub.translate(LINES[2]) == before
 
 
-def test_given_targets_are_scored(hub: Hub) -> None:
+def test_given_targets_are_scored(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     scored = hub.score(LINES[:2], ["w3 w2", "w0"])
     expected = log_probs_of(hub.models[0], [4, 5], [7, 6, 2], tiny_dictionary())
     torch.testing.assert_close(scored[0].positional_scores, expected, atol=1e-5, rtol=0)
     assert hub.score(LINES[1], "w0").score == pytest.approx(scored[1].score, abs=1e-6)
+    # how the hub searches has no part in it
+    searching = {"sampling": True, "sampling_topk": 3, "prefix_size": 1, "match_source_len": True, "lm_path": "lm.pt"}
+    with monkeypatch.context() as given:
+        for option, value in searching.items():
+            given.setattr(hub.config.generation, option, value)
+        assert hub.score(LINES[1], "w0").score == pytest.approx(scored[1].score, abs=1e-6)
     with pytest.raises(DataError, match="2 sources but 1 targets"):
         hub.score(LINES[:2], ["w3"])
     with pytest.raises(DataError, match="score needs the targets"):
@@ -141,6 +147,23 @@ def test_batches_decoded_side_by_side_come_in_their_order(hub: Hub, monkeypatch:
     finally:
         torch.set_num_threads(before)
     assert found[1] == found[3]
+
+
+def test_a_batch_alone_has_all_threads(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    results = hub._results
+    monkeypatch.setattr(hub, "_results", lambda *given: threads.append(torch.get_num_threads()) or results(*given))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        hub.answer(LINES[:2])
+        assert threads == [3]
+        monkeypatch.setattr(hub.config.dataset, "batch_size", 1)
+        hub.answer(LINES[:2])
+        assert threads == [3, 1, 1]
+        assert hub.answer([]) == []
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_fault_while_decoding_side_by_side_is_raised(hub: Hub) -> None:
@@ -193,6 +216,15 @@ def test_draws_depend_on_the_lines_number_and_the_seed(hub: Hub) -> None:
 
 def test_one_sample_is_one_hypothesis(hub: Hub) -> None:
     assert hub.sample(LINES[0]) == hub.translate(LINES[0], beam=1)
+
+
+def test_the_source_of_a_line_is_shown_as_the_symbols_that_the_model_reads(folder: Path) -> None:
+    characters = from_pretrained(
+        folder, cpu=True, max_len_b=3, bpe="characters", replace_unk="", print_alignment="hard"
+    )
+    (result,) = characters.answer(["w0 <pad>"])
+    assert result.source == " ".join(["<unk>"] * len("w0 <pad>"))
+    assert from_pretrained(folder, cpu=True, max_len_b=3).answer(["w1 <pad> nowhere"])[0].source == "w1 <unk>"
 
 
 def test_constraints_stand_behind_tabs(hub: Hub) -> None:
@@ -276,6 +308,22 @@ def test_another_vocabulary_is_told_with_its_sizes(folder: Path, tmp_path: Path)
         CheckpointError, match="another vocabulary \\(source: 8 symbols in the checkpoint, 11 in the source dictionary"
     ):
         from_pretrained(folder, data=tmp_path, cpu=True)
+
+
+def test_other_words_are_told_even_if_there_are_as_many(folder: Path, tmp_path: Path) -> None:
+    for language in ("de", "en"):
+        tiny_dictionary().save(tmp_path / f"dict.{language}.txt")
+    words = (tmp_path / "dict.en.txt").read_text().splitlines()
+    (tmp_path / "dict.en.txt").write_text("\n".join([words[1], words[0], *words[2:]]) + "\n")
+    state = read_checkpoint(folder / "checkpoint_best.pt")
+    from_pretrained(folder, data=tmp_path, cpu=True)  # a checkpoint that does not tell its words fits any
+    state.task = {"dictionaries": {"source": tiny_dictionary().digest(), "target": tiny_dictionary().digest()}}
+    write_checkpoint(tmp_path / "told.pt", state)
+    from_pretrained(tmp_path / "told.pt", data=folder, cpu=True)
+    with pytest.raises(
+        CheckpointError, match=r"told\.pt was trained with other words, .* the target dictionary \(\d+ "
+    ):
+        from_pretrained(tmp_path / "told.pt", data=tmp_path, cpu=True)
 
 
 def test_models_of_different_vocabularies_make_no_ensemble(tmp_path: Path) -> None:
@@ -406,12 +454,22 @@ def test_interactives_mistakes_are_told(
     assert reason in capsys.readouterr().err
 
 
-def test_invalid_utf8_is_told_with_its_line(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("buffer_size", [1, 2, 10])
+def test_a_line_that_is_not_utf8_stops_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], buffer_size: int
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w0\n\xff\xfe\n")))
-    assert interactive.main([f"common_eval.path={folder}/checkpoint_best.pt", "common.cpu=true"]) == 2
-    assert "standard input, line 2 is not UTF-8" in capsys.readouterr().err
+    given = [f"common_eval.path={folder}/checkpoint_best.pt", "common.cpu=true", "common_eval.format=json"]
+    given.append(f"interactive.buffer_size={buffer_size}")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w0 w1\n\xff\xfe w2\nw1\n")))
+    assert interactive.main(given) == 0
+    captured = capsys.readouterr()
+    first, wrong, last = (json.loads(line) for line in captured.out.splitlines())
+    assert (first["source"], wrong["source"], last["source"]) == ("w0 w1", "\ufffd\ufffd w2", "w1")
+    assert first["hypotheses"]
+    assert last["hypotheses"]
+    assert not wrong["hypotheses"]
+    assert wrong["error"] == "it is not UTF-8 (invalid start byte at byte 0)"
+    assert "line 2 is left out: it is not UTF-8" in captured.err
 
 
 def test_generate_needs_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """The best continuations of all hypotheses of a sentence, quickly. Knows nothing of search strategies.
 
-Axes: B sentences, K hypotheses, V vocabulary, G groups of the vocabulary, M members of a group, C candidates.
+Axes: B sentences, K hypotheses, V vocabulary, G groups of the vocabulary, M members of each, C candidates.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from seqkit.generation.search.base import Candidates
 
-_MEMBERS = 16
-_SMALLEST_VOCABULARY = 1024
+_MEMBERS = 64
+_SORTED_AT_ONCE = 1 << 14
+"""Continuations of a sentence up to which `topk` over all of them costs less than the many small steps that avoid it."""
 
 
 def top_candidates(log_probs_BKV: Tensor, scores_BK: Tensor, count: int) -> Candidates:
@@ -20,8 +21,9 @@ def top_candidates(log_probs_BKV: Tensor, scores_BK: Tensor, count: int) -> Cand
 
     Where a sentence has fewer continuations than that, the rest are hypothesis 0, token 0, score -inf.
     """
-    sentences, _, vocabulary = log_probs_BKV.shape
-    if log_probs_BKV.device.type == "cpu" and vocabulary >= _SMALLEST_VOCABULARY and count <= vocabulary // _MEMBERS:
+    sentences, hypotheses, vocabulary = log_probs_BKV.shape
+    many = sentences * hypotheses * vocabulary > _SORTED_AT_ONCE
+    if log_probs_BKV.device.type == "cpu" and many and count <= vocabulary // _MEMBERS:
         return _by_groups(log_probs_BKV, scores_BK, count)
     totals = (log_probs_BKV + scores_BK.unsqueeze(-1)).view(sentences, -1)
     found = min(count, totals.size(1))
@@ -33,29 +35,28 @@ def top_candidates(log_probs_BKV: Tensor, scores_BK: Tensor, count: int) -> Cand
 
 
 def _by_groups(log_probs_BKV: Tensor, scores_BK: Tensor, count: int) -> Candidates:
-    """As `top_candidates`, exactly, by way of the best `count` groups of the vocabulary.
+    """As `top_candidates`, exactly, by way of the best `count` groups of 64 neighbours in the vocabulary.
 
-    The `count` best tokens lie in the `count` groups with the best maxima. Group g is {g, g+G, g+2G, …}, so that the
-    maxima are one vectorised pass; `topk` over all of K·V takes several times as long on a CPU.
+    The `count` best tokens lie in the `count` groups with the best maxima. These maxima are one vectorised pass; `topk`
+    over all of K·V takes many times as long on a CPU.
     """
-    sentences, hypotheses, vocabulary = log_probs_BKV.shape
-    groups = vocabulary // _MEMBERS
-    whole = groups * _MEMBERS
-    maxima_BKG = log_probs_BKV[..., :whole].view(sentences, hypotheses, _MEMBERS, groups).amax(dim=2)
-    rest = vocabulary - whole
-    if rest:
-        maxima_BKG[..., :rest] = torch.maximum(maxima_BKG[..., :rest], log_probs_BKV[..., whole:])
+    sentences, _, vocabulary = log_probs_BKV.shape
+    whole = vocabulary - vocabulary % _MEMBERS
+    maxima_BKG = log_probs_BKV[..., :whole].unflatten(2, (-1, _MEMBERS)).amax(dim=3)
+    if whole < vocabulary:
+        maxima_BKG = torch.cat((maxima_BKG, log_probs_BKV[..., whole:].amax(dim=2, keepdim=True)), dim=2)
+    groups = maxima_BKG.size(2)
     maxima_BKG += scores_BK.unsqueeze(-1)
     best_BC = maxima_BKG.view(sentences, -1).topk(count, dim=1).indices
     beams_BC = best_BC.div(groups, rounding_mode="floor")
-    members = _MEMBERS + (1 if rest else 0)
-    steps_M = torch.arange(0, members * groups, groups, device=best_BC.device)
-    tokens_BCM = (best_BC - beams_BC * groups).unsqueeze(-1) + steps_M
-    flat_BCM = (beams_BC * vocabulary).unsqueeze(-1) + tokens_BCM.clamp(max=vocabulary - 1)
+    members_M = torch.arange(_MEMBERS, device=best_BC.device)
+    tokens_BCM = ((best_BC - beams_BC * groups) * _MEMBERS).unsqueeze(-1) + members_M
+    # the last group may have fewer members: its last token stands in for those that are missing
+    flat_BCM = tokens_BCM.clamp(max=vocabulary - 1) + (beams_BC * vocabulary).unsqueeze(-1)
     totals_BCM = log_probs_BKV.view(sentences, -1).gather(1, flat_BCM.view(sentences, -1)).view_as(flat_BCM)
     totals_BCM += scores_BK.gather(1, beams_BC).unsqueeze(-1)
-    if rest:
+    if whole < vocabulary:
         totals_BCM.masked_fill_(tokens_BCM >= vocabulary, float("-inf"))
     scores, position = totals_BCM.view(sentences, -1).topk(count, dim=1)
-    group = position.div(members, rounding_mode="floor")
+    group = position.div(_MEMBERS, rounding_mode="floor")
     return Candidates(scores, tokens_BCM.view(sentences, -1).gather(1, position), beams_BC.gather(1, group))

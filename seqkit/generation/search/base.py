@@ -37,12 +37,13 @@ class Parted(NamedTuple):
     """Candidates, parted into those that end and those that go on.
 
     Attributes:
-        ended: (B, K) bool, which of the first `beam` candidates are finished hypotheses.
+        ended: (B, K) bool, which of the first `beam` candidates are finished hypotheses; None where it is known, and
+            cost nothing to find out, that none is.
         chosen: (B, K) int64, places among the candidates of those that are the next hypotheses.
         going_on: what stands at these places; score -inf where there is no hypothesis.
     """
 
-    ended: Tensor
+    ended: Tensor | None
     chosen: Tensor
     going_on: Candidates
 
@@ -74,6 +75,9 @@ class SearchStrategy(ABC):
     def part(self, candidates: Candidates, end: int) -> Parted:
         """Say which candidates end and which are the next hypotheses; see `Candidates`."""
         is_end_BC = candidates.tokens.eq(end)
+        if is_end_BC.device.type == "cpu" and not bool(is_end_BC.any()):
+            first = Candidates(*(part[:, : self.beam] for part in candidates))
+            return Parted(None, torch.arange(self.beam).expand_as(first.tokens), first)
         ended_BK = is_end_BC[:, : self.beam] & candidates.scores[:, : self.beam].ne(_NONE)
         chosen_BK = self.first_without(is_end_BC)
         going_on = Candidates(*(part.gather(1, chosen_BK) for part in candidates))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from seqkit.generation.search._top_candidates import top_candidates
 from seqkit.generation.search.base import Candidates, SearchStrategy
 
 
@@ -14,5 +15,4 @@ class GreedySearch(SearchStrategy):
         super().__init__(beam=1)
 
     def step(self, step: int, log_probs_BKV: Tensor, scores_BK: Tensor, end: int) -> Candidates:
-        best, tokens = log_probs_BKV[:, 0].max(dim=1, keepdim=True)
-        return Candidates(best + scores_BK, tokens, tokens.new_zeros(()).expand_as(tokens))
+        return top_candidates(log_probs_BKV, scores_BK, 1)

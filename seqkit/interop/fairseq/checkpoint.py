@@ -12,9 +12,18 @@ from typing import Any
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.errors import CheckpointError
 from seqkit.interop.fairseq.config import config_from_args, config_from_cfg
-from seqkit.interop.fairseq.state_dict import upgrade_state_dict
-from seqkit.interop.fairseq.training_state import convert_average, convert_metrics, convert_optimizer
+from seqkit.interop.fairseq.state_dict import upgrade_state_dict, with_plain_embedding, without_final_norms
+from seqkit.interop.fairseq.training_state import (
+    convert_average,
+    convert_metrics,
+    convert_optimizer,
+    convert_train_time,
+    number,
+)
 from seqkit.interop.safe_load import InertNode
+
+_ONCE_OUTSIDE = ("epoch", "batch_offset", "val_loss")
+"""What files had at their top level before there was an `extra_state`."""
 
 
 def is_fairseq(raw: Any) -> bool:
@@ -33,21 +42,16 @@ def convert(raw: dict[str, Any], where: str) -> CheckpointState:
         CheckpointError: the file has neither a usable `cfg` nor `args`.
     """
     config = _config(raw, where)
-    extra = plain(raw.get("extra_state") or {})
-    history = plain(raw.get("optimizer_history") or [])
-    last = history[-1] if history else {}
+    if isinstance(config.get("model"), dict):
+        config["model"] |= without_final_norms(raw["model"], config["model"])
+        config["model"] |= with_plain_embedding(raw["model"], config["model"])
+    last, saved_optimizer, extra = _training(raw)
     iterator = extra.get("train_iterator") or {}
-    progress = {
-        "num_updates": int(last.get("num_updates", 0)),
-        "best": extra.get("best"),
-        "val_loss": extra.get("val_loss"),
-        "train_time": float(extra.get("previous_training_time", 0.0)),
-    }
     criterion = dict(raw.get("criterion") or {})
     optimizer: dict[str, Any] | None = None
     kept: dict[str, Any] = {}
-    if raw.get("last_optimizer_state"):
-        optimizer, kept = convert_optimizer(plain(raw["last_optimizer_state"]), raw["model"], criterion)
+    if saved_optimizer:
+        optimizer, kept = convert_optimizer(saved_optimizer, raw["model"], criterion)
     average = convert_average(extra, lambda state: upgrade_state_dict(state, config))
     if average:
         kept["ema"] = average
@@ -61,10 +65,36 @@ def convert(raw: dict[str, Any], where: str) -> CheckpointState:
         iterator={
             key: iterator[key] for key in ("version", "epoch", "iterations_in_epoch", "shuffle") if key in iterator
         },
-        progress=progress,
+        progress={
+            "num_updates": int(last.get("num_updates", 0)),
+            "best": number(extra.get("best")),
+            "val_loss": number(extra.get("val_loss")),
+            "train_time": convert_train_time(extra),
+        },
         metrics=convert_metrics(extra.get("metrics") or {}),
         extra=kept,
     )
+
+
+def _training(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What a file says of its training, as fairseq has said it since 0.9.
+
+    Returns:
+        the latest entry of the history, the optimizer's state (empty without any), and `extra_state`.
+    """
+    history = plain(raw.get("optimizer_history") or [{"best_loss": raw.get("best_loss")}])
+    last = dict(history[-1])
+    optimizer = raw.get("last_optimizer_state") or last.pop("optimizer", None) or raw.get("optimizer") or {}
+    if "best_loss" in last:
+        # What the first schedules kept.
+        last.setdefault("lr_scheduler_state", {"best": number(last.pop("best_loss"))})
+    extra = dict(plain(raw.get("extra_state") or {key: raw[key] for key in _ONCE_OUTSIDE if key in raw}))
+    if "train_iterator" not in extra and "epoch" in extra:
+        extra["train_iterator"] = {"epoch": extra["epoch"], "iterations_in_epoch": extra.get("batch_offset") or 0}
+    if extra.get("train_iterator"):
+        iterator = extra["train_iterator"]
+        extra["train_iterator"] = {**iterator, "epoch": max(int(iterator.get("epoch", 1)), 1)}  # once counted from 0
+    return last, plain(optimizer), extra
 
 
 def _config(raw: dict[str, Any], where: str) -> dict[str, Any]:
@@ -95,7 +125,7 @@ def plain(value: Any) -> Any:
 
 
 def _plain_node(node: InertNode) -> Any:
-    """The value of one pickled OmegaConf node: containers keep `_content`, leaves keep `_val`."""
+    """The value of one pickled OmegaConf node: containers keep `_content`, leaves `_val`; of others, what they hold."""
     state = getattr(node, "state", None)
     if isinstance(state, tuple):
         state = next((part for part in state if isinstance(part, dict)), None)
@@ -104,4 +134,4 @@ def _plain_node(node: InertNode) -> Any:
     for key in ("_content", "_val"):
         if key in state:
             return plain(state[key])
-    return None
+    return plain(state)

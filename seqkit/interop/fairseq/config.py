@@ -7,10 +7,11 @@ sections of older components are again whole flat namespaces. Knows nothing of t
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import typing
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from seqkit.config.base import MISSING, Config
+from seqkit.config.base import MISSING, Config, option_info
 from seqkit.config.compose import variant
 from seqkit.config.root import COMPONENTS, SECTIONS
 from seqkit.config.validate import check_value, field_types, is_optional, options_of
@@ -55,7 +56,7 @@ def config_from_cfg(cfg: Mapping[str, Any]) -> dict[str, Any]:
             values = {"_name": values}
         if not isinstance(values, Mapping):
             continue
-        name = values.get("_name") or (values.get("arch") if kind == "model" else None)
+        name = values.get("_name") or values.get("arch" if kind == "model" else kind)
         if name is not None:
             component = _component(kind, str(name), values)
             if component is not None:
@@ -85,12 +86,12 @@ def config_from_args(args: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _modern(args: Mapping[str, Any]) -> dict[str, Any]:
-    """A flat namespace with old names and spellings replaced by their successors."""
+def _modern(args: Mapping[str, Any], options: Collection[str] = ()) -> dict[str, Any]:
+    """A flat namespace with old names and spellings replaced by their successors, but for names of `options`."""
     flat = dict(args)
     for old, new in _RENAMED.items():
-        if old in flat:
-            flat.setdefault(new, flat.pop(old))
+        if old in flat and new not in flat and old not in options:
+            flat[new] = flat.pop(old)
     if isinstance(flat.get("data"), list | tuple):
         flat["data"] = ":".join(str(part) for part in flat["data"])
     if "max_positions" in flat:
@@ -121,6 +122,9 @@ def _section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
             if value:
                 dropped.append(f"{key}={value!r}")
             continue
+        bare = option_info(options[key]).bare
+        if isinstance(value, bool) and isinstance(bare, str):  # a switch in its day
+            value = bare if value else None
         result, problem = check_value(options[key], kinds[key], value, key)
         if problem is None:
             kept[key] = result
@@ -141,19 +145,31 @@ def _component(
             return None
         return {"_name": name}
     options, kinds = options_of(cls), field_types(cls)
-    kept: dict[str, Any] = {"_name": _component_name(kind, name)}
+    if name == "cosine" and "max_lr" in values:
+        values = _modern_cosine(values)
+    kept: dict[str, Any] = {}
     dropped: list[str] = []
-    for key, value in _flattened(_modern(values), options).items():
+    for key, value in _flattened(_modern(values, options), options).items():
         if key == "_name" or _unset(value):
             continue
         if key in options:
             if value is not None or is_optional(kinds[key]):
-                kept[key] = value
+                # Some architectures of fairseq set a number to False.
+                is_number = isinstance(value, bool) and int in (kinds[key], *typing.get_args(kinds[key]))
+                kept[key] = int(value) if is_number else value
         elif value:
             dropped.append(f"{key}={value!r}")
     if not whole_namespace and len(_FLAT.intersection(values)) < 2:
         _log_dropped(kind, dropped)
-    return kept
+    # What an architecture sets is in the file too, but where somebody else wrote it.
+    return {**variant(kind, name, given=kept), **kept}
+
+
+def _modern_cosine(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A cosine schedule's values from when `max_lr` was its peak, and `lr` its end."""
+    rates = values.get("lr", 0.0)
+    end = rates[0] if isinstance(rates, list | tuple) else rates
+    return {**values, "lr": [values["max_lr"]], "min_lr": end, "stop_min_lr": values.get("min_lr", -1.0)}
 
 
 def _component_name(kind: str, name: str) -> str:

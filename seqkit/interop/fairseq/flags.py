@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,18 @@ _SELECTORS: dict[str, tuple[str, ...]] = {
     **{kind: (f"--{kind.replace('_', '-')}",) for kind in COMPONENTS if kind != "model"},
 }
 _OVERRIDE = re.compile(rf"(\+{{0,2}}({'|'.join((*SECTIONS, *COMPONENTS, 'hydra'))})([./@][\w./@:-]*)?=)|~[\w./@]+")
+_RETIRED: dict[str, tuple[str, str, Any]] = {
+    "--raw-text": ("dataset", "dataset_impl", "raw"),
+    "--lazy-load": ("dataset", "dataset_impl", "lazy"),
+    "--min-lr": ("optimization", "stop_min_lr", None),
+    "--wd": ("optimizer", "weight_decay", None),
+    "--moses-source-lang": ("tokenizer", "source_lang", None),
+    "--moses-target-lang": ("tokenizer", "target_lang", None),
+    "--sentencepiece-vocab": ("bpe", "sentencepiece_model", None),
+}
+"""Flags of old generations whose options have other names now: where they go, and their value if they take none."""
+_OLD_PEAK = "max_lr"
+"""What the peak of a cosine schedule was called while `lr` was its end and `min_lr` stopped training."""
 _TRUTH = {"true": True, "false": False}
 _TRUTH_OR_NUMBER = {**_TRUTH, "1": True, "0": False}
 
@@ -70,6 +82,7 @@ class _Flag:
         boolean: takes a value only where the next word is true or false.
         numbers: and where it is 1 or 0 (fairseq's `--decoder-glu 0`).
         optional: takes the next word if that is no flag.
+        names: takes several words that are names of classes (`--retain-dropout-modules A B`).
     """
 
     spellings: tuple[str, ...]
@@ -78,6 +91,7 @@ class _Flag:
     boolean: bool = False
     numbers: bool = False
     optional: bool = False
+    names: bool = False
 
 
 def translate(command: str, argv: Sequence[str]) -> dict[str, Any]:
@@ -101,7 +115,8 @@ def translate(command: str, argv: Sequence[str]) -> dict[str, Any]:
     for kind in COMPONENTS:
         name = words.given.get(kind, {}).get("_name")
         if name is not None:
-            words.given[kind] = {**variant(kind, name), **words.given[kind], "_name": variant(kind, name)["_name"]}
+            chosen = variant(kind, name, given=words.given[kind])
+            words.given[kind] = {**chosen, **words.given[kind], "_name": chosen["_name"]}
     return words.given
 
 
@@ -235,7 +250,10 @@ def _read(
     if problems:
         # Flags that are unknown now may be those of the components that are.
         raise ConfigError(problems)
-    _parse(_Table(_flags(classes), settings, own_flags), argv, words, problems, overrides_allowed=overrides_allowed)
+    flags = (*_flags(classes), *_retired(classes))
+    _parse(_Table(flags, settings, own_flags), argv, words, problems, overrides_allowed=overrides_allowed)
+    if "lr_scheduler" in classes and _OLD_PEAK not in options_of(classes["lr_scheduler"]):
+        _modernise_peak(words.given)
     _take_data(words, classes.get("task"), problems)
     if problems:
         raise ConfigError(problems)
@@ -274,12 +292,37 @@ def _flags(classes: Mapping[str, type[Config]]) -> Iterator[_Flag]:
         yield _Flag(
             spellings=spellings[name],
             places=tuple(places[name]),
-            bare=default_of(item) is not True if boolean else bare,
+            bare=default_of(item) is not True if boolean and bare is None else bare,
             boolean=boolean,
             # What is true by default is not switched on by its flag alone, so that a number behind it is its value.
             numbers=boolean and default_of(item) is True,
-            optional=bare is not None,
+            optional=bare is not None and not boolean,
+            names=list[str] in (kind, *typing.get_args(kind)),
         )
+
+
+def _retired(classes: Mapping[str, type[Config]]) -> Iterator[_Flag]:
+    """The old spellings of options that some sections have."""
+    for spelling, (section, option, value) in _RETIRED.items():
+        if section in classes and option in options_of(classes[section]):
+            yield _Flag((spelling,), ((section, option),), bare=value, boolean=value is not None)
+    schedule = options_of(classes["lr_scheduler"]) if "lr_scheduler" in classes else {}
+    if "min_lr" in schedule and "t_mult" in schedule and _OLD_PEAK not in schedule:
+        yield _Flag(("--max-lr",), (("lr_scheduler", _OLD_PEAK),))
+
+
+def _modernise_peak(given: dict[str, Any]) -> None:
+    """`--max-lr` beside a cosine schedule: the flags mean what they did then."""
+    schedule = given.get("lr_scheduler") or {}
+    if _OLD_PEAK not in schedule:
+        return
+    peak, stop = schedule.pop(_OLD_PEAK), schedule.pop("min_lr", None)
+    rates = given.setdefault("optimization", {})
+    if "lr" in rates:
+        schedule["min_lr"] = rates["lr"]
+    if stop is not None:
+        rates.setdefault("stop_min_lr", stop)
+    rates["lr"] = peak
 
 
 def _has_own_flag_elsewhere(name: str, follows: str | None, classes: Mapping[str, type[Config]]) -> bool:
@@ -291,7 +334,7 @@ def _has_own_flag_elsewhere(name: str, follows: str | None, classes: Mapping[str
 class _Table:
     """Flags by spelling."""
 
-    def __init__(self, flags: Iterator[_Flag], settings: _CommandFlags, own_flags: Collection[str] = ()) -> None:
+    def __init__(self, flags: Iterable[_Flag], settings: _CommandFlags, own_flags: Collection[str] = ()) -> None:
         self.by_spelling: dict[str, _Flag] = {}
         self.own_flags = own_flags
         for kind, spellings in _SELECTORS.items():
@@ -355,11 +398,18 @@ def _parse(
             value = flag.bare
         elif follows is not None:
             value = words.pop(0)
+            while flag.names and words and value.replace(",", "").isidentifier() and _is_name(words[0]):
+                value = f"{value},{words.pop(0)}"
         else:
             problems.append(f"{spelling} expects a value")
             continue
         for section, option in flag.places:
             into.given.setdefault(section, {})[option] = value
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word is the name of a class, and not the data folder."""
+    return word.isidentifier() and not Path(word).exists()
 
 
 def is_flag(word: str) -> bool:

@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqkit.interop.fairseq.state_dict import is_parameter, names_today
 from seqkit.metrics.meters import METERS
 
 _STREAMS = ("train", "train_inner")
+_SAMPLE = 8
+"""Numbers by which matrices that may be the same are told apart at once."""
 
 
 def convert_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,8 +34,21 @@ def convert_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def convert_train_time(extra_state: Mapping[str, Any]) -> float:
+    """Seconds trained so far. fairseq before 0.9 kept them in a stopwatch among its meters (`train_meters`)."""
+    if "previous_training_time" in extra_state:
+        return float(extra_state["previous_training_time"])
+    stopwatch = (extra_state.get("train_meters") or {}).get("train_wall")
+    return float(stopwatch.get("sum") or 0.0) if isinstance(stopwatch, Mapping) else 0.0
+
+
+def number(value: Any) -> Any:
+    """A figure as a plain number, where it was kept in a tensor."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+
+
 def _numbers(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value.item() if isinstance(value, Tensor) else value for key, value in state.items()}
+    return {key: number(value) for key, value in state.items()}
 
 
 def convert_optimizer(
@@ -40,8 +56,10 @@ def convert_optimizer(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """`last_optimizer_state` as `torch.optim.Optimizer.state_dict()` gives it, with the parameters' names in it.
 
-    What fairseq's fp16 training put into one vector is cut into parameters again; the states of a composite optimizer
-    become groups of one; a count of steps kept once for all parameters goes to each.
+    What fairseq's fp16 training put into one vector is cut into parameters again, and so is the state of packed
+    projections; the states of a composite optimizer become groups of one; a count of steps kept once for all
+    parameters goes to each. State that is not of the model's parameters keeps numbers for names, so that training
+    refuses it.
 
     Args:
         optimizer: as in the file.
@@ -54,9 +72,17 @@ def convert_optimizer(
     state = {key: value for key, value in optimizer.items() if key != "loss_scale"}
     if "param_groups" not in state:
         return _join_groups(state), extra
-    weights = {name: model[name] for name in _distinct(model)}
-    weights |= {f"criterion.{name}": criterion[name] for name in _distinct(criterion)}
-    return name_parameters(_count_in_each(_cut_vector(state, weights)), weights), extra
+    trained = {name: tensor for name, tensor in model.items() if is_parameter(name)}
+    trained |= {f"criterion.{name}": tensor for name, tensor in criterion.items() if is_parameter(name)}
+    for weights in (_distinct(trained), _distinct(trained, by_value=True)):
+        named = name_parameters(_count_in_each(_cut_vector(state, weights)), weights)
+        if named is not None:
+            return named, extra
+    groups = [
+        {**group, "param_names": [f"parameter {number} of the file" for number in group["params"]]}
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}, extra
 
 
 def convert_average(
@@ -120,36 +146,64 @@ def _count_in_each(optimizer: dict[str, Any]) -> dict[str, Any]:
     return {**optimizer, "state": state}
 
 
-def name_parameters(optimizer: dict[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Write the parameters' names into an optimizer's state, so that it can be matched by name, not by position.
+def name_parameters(optimizer: dict[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Write today's names of the parameters into an optimizer's state, so that it can be matched by name.
 
-    fairseq numbers parameters in the order of the model's state; a tensor with several names has one number. Where
-    names and numbers cannot be matched (frozen parameters), the state is returned as it is.
+    fairseq numbers parameters in the order of the model's state; a tensor with several names has one number.
 
     Args:
         optimizer: its state, parameter by parameter.
-        weights: the model's parameters, each once, and after them the criterion's.
+        weights: the parameters, each once, by their names in the file: the model's, and after them the criterion's.
+
+    Returns:
+        the state; None where names and numbers cannot be matched.
     """
     groups = optimizer.get("param_groups") or []
     if len(groups) != 1 or len(groups[0]["params"]) != len(weights):
-        return optimizer
-    for weight, number in zip(weights.values(), groups[0]["params"], strict=True):
-        for value in optimizer["state"].get(number, {}).values():
-            if isinstance(value, Tensor) and value.dim() == weight.dim() > 0 and value.shape != weight.shape:
-                return optimizer
-    return {**optimizer, "param_groups": [{**groups[0], "param_names": list(weights)}]}
+        return None
+    states: dict[int, dict[str, Any]] = {}
+    names: list[str] = []
+    for (name, weight), number in zip(weights.items(), groups[0]["params"], strict=True):
+        state = optimizer["state"].get(number, {})
+        tensors = [value for value in state.values() if isinstance(value, Tensor)]
+        if any(value.dim() == weight.dim() > 0 and value.shape != weight.shape for value in tensors):
+            return None
+        today = names_today(name)
+        if len(today) > 1 and any(value.dim() > 0 and value.shape != weight.shape for value in tensors):
+            return None  # What is kept for all of a packed projection together (rows and columns) cannot be shared out.
+        for index in range(len(today)):
+            if state:
+                states[len(names) + index] = _part(state, index, len(today))
+        names += today
+    group = {**groups[0], "params": list(range(len(names))), "param_names": names}
+    return {**optimizer, "state": states, "param_groups": [group]}
 
 
-def _distinct(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of parameters, each tensor under its first name. (What holds no parameters is told by its name.)"""
-    seen: set[tuple[int, int, tuple[int, ...]]] = set()
-    names = []
+def _part(state: Mapping[str, Any], index: int, count: int) -> dict[str, Any]:
+    """One of `count` equal parts of a parameter's state."""
+    return {
+        key: value.chunk(count)[index] if count > 1 and isinstance(value, Tensor) and value.dim() else value
+        for key, value in state.items()
+    }
+
+
+def _distinct(state: Mapping[str, Tensor], *, by_value: bool = False) -> dict[str, Tensor]:
+    """Each tensor once, under its first name.
+
+    Args:
+        by_value: matrices of the same numbers are one tensor: what was tied on a GPU is in the file several times.
+    """
+    groups: dict[tuple[Any, ...], list[Tensor]] = {}
+    distinct: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        last = name.rsplit(".", 1)[-1]
-        if last in ("version", "_float_tensor", "running_mean", "running_var", "num_batches_tracked"):
-            continue
-        place = (tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()), tuple(tensor.shape))
-        if place not in seen:
-            seen.add(place)
-            names.append(name)
-    return names
+        if by_value and tensor.dim() > 1:
+            alike = groups.setdefault((tensor.shape, *tensor.flatten()[:_SAMPLE].tolist()), [])
+            is_new = not any(torch.equal(tensor, other) for other in alike)
+        else:
+            place = tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()), tensor.shape
+            alike = groups.setdefault(place, [])
+            is_new = not alike
+        if is_new:
+            distinct[name] = tensor
+            alike.append(tensor)
+    return distinct

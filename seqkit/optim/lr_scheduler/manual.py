@@ -43,7 +43,8 @@ class Manual(LRScheduler):
         self.lr = self.base
 
     def step_begin_epoch(self, epoch: int) -> float:
-        return self._take(self.by_epoch, epoch)
+        self.base = self._take(self.by_epoch, epoch)
+        return self.base
 
     def step_update(self, num_updates: int) -> float:
         return self._take(self.by_update, num_updates)
@@ -57,8 +58,7 @@ class Manual(LRScheduler):
     def _take(self, table: dict[int, float], now: int) -> float:
         named = [key for key in table if key <= now]
         if named:
-            self.base = table[max(named)]
-            self.lr = self.base
+            self.lr = table[max(named)]
         return self.lr
 
 

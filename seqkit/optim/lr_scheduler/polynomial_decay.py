@@ -26,7 +26,9 @@ class PolynomialDecayConfig(Config):
     total_num_update: float = option(
         0.0, "updates after which the end rate is reached", low=0.0, follows="optimization.max_update"
     )
-    lr: list[float] = option([0.25], "peak rate of each epoch; the last serves the rest", follows="optimization.lr")
+    lr: list[float] = option(
+        [0.25], "peak rate; of several, the second serves the first epoch", follows="optimization.lr"
+    )
 
 
 @register_lr_scheduler("polynomial_decay", config=PolynomialDecayConfig)
@@ -50,7 +52,8 @@ class PolynomialDecay(LRScheduler):
 
     def step_begin_epoch(self, epoch: int) -> float:
         anneal = self.config.force_anneal
-        self.peak = rate_of_epoch(self.rates, epoch) if anneal is None or epoch < anneal else self.lr
+        # As in fairseq, where this schedule (and not `fixed`) is one rate ahead.
+        self.peak = rate_of_epoch(self.rates, epoch + 1) if anneal is None or epoch < anneal else self.lr
         self.lr = self.warmup_factor * self.peak
         return self.lr
 

@@ -27,7 +27,7 @@ class ReduceLROnPlateauConfig(Config):
     lr_threshold: float = option(1e-4, "relative improvement below which a figure counts as no better", low=0.0)
     lr_patience: int = option(0, "epochs without improvement that are let pass", low=0)
     warmup_updates: int = option(0, "updates over which the rate rises linearly to its value", low=0)
-    warmup_init_lr: float = option(-1.0, "rate of the first update; below 0: 0 with warm-up, lr without")
+    warmup_init_lr: float = option(-1.0, "rate of the first update, where there is a warm-up; below 0: 0")
     lr: list[float] = option([0.25], "learning rate", follows="optimization.lr")
     maximize_best_checkpoint_metric: bool = option(
         False, "the largest figure is best", follows="checkpoint.maximize_best_checkpoint_metric"
@@ -41,9 +41,7 @@ class ReduceLROnPlateau(LRScheduler):
     def __init__(self, config: ReduceLROnPlateauConfig, optimizer: torch.optim.Optimizer) -> None:
         super().__init__(config, optimizer)
         peak = single_rate(config.lr, "reduce_lr_on_plateau")
-        start = config.warmup_init_lr
-        if start < 0:
-            start = 0.0 if config.warmup_updates > 0 else peak
+        start = max(config.warmup_init_lr, 0.0) if config.warmup_updates > 0 else peak
         self.start = start
         self.slope = (peak - start) / config.warmup_updates if config.warmup_updates > 0 else 0.0
         self.warm = config.warmup_updates == 0

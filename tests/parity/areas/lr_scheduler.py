@@ -70,4 +70,6 @@ def run(case: Case) -> None:
     np.testing.assert_allclose(np.array(used), arrays["lr_used"], rtol=rtol, atol=0)
     state = scheduler.state_dict()
     for key, value in spec["state_dict"].items():
+        if key == "best" and isinstance(value, float) and math.isinf(value):  # before the first validation
+            value = None
         assert state[key] == value, f"state {key}: {state[key]!r}, expected {value!r}"

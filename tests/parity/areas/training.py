@@ -17,9 +17,13 @@ import torch
 
 from seqkit.config.recipes import variant_names
 from seqkit.config.root import RootConfig
+from seqkit.criterions.adaptive_loss import AdaptiveLossConfig
 from seqkit.interop.fairseq.flags import to_root_config
 from seqkit.interop.open_checkpoint import open_checkpoint
 from seqkit.metrics.progress import format_figure
+from seqkit.modules import transformer_layer
+from seqkit.modules.dropout import Dropout
+from seqkit.optim.adafactor import AdafactorConfig
 from seqkit.registry import registry
 from seqkit.training.build import build_trainer
 from seqkit.training.observer import Observer, UpdateRecord
@@ -53,7 +57,7 @@ def run(case: Case) -> None:
     assert not unknown, f"parts of the case that no one reads: {sorted(unknown)}"
     argv = next(list(value) for key, value in case.spec.items() if key.startswith("flags"))
     _require_built(case, argv)
-    with _inside(case.area_folder), _one_thread():
+    with _inside(case.area_folder), _one_thread(), _fairseqs_dropout():
         {"train": _run_training, "save_policy": _run_policy, "validate": _run_validation}[kind](case, argv)
 
 
@@ -84,6 +88,25 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class _TimeMajorDropout(Dropout):
+    """Dropout of (B, T, C) that draws its random numbers in the order of fairseq's layers, which have (T, B, C)."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.transpose(0, 1).contiguous()).transpose(0, 1)
+
+
+@contextlib.contextmanager
+def _fairseqs_dropout() -> Iterator[None]:
+    """Draw the random numbers of a Transformer's dropout as fairseq does: torch's own, in its order.
+
+    seqkit draws others, which are cheaper on a CPU. Where they are dropped is the same, as this shows.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dropout, "_draws_cheaply", lambda *_: False)
+        patch.setattr(transformer_layer, "Dropout", _TimeMajorDropout)
+        yield
 
 
 # training
@@ -125,6 +148,8 @@ def _train(case: Case, argv: list[str]) -> tuple[Trainer, _Recorder, str, list[d
     config.checkpoint.save_dir = str(folder)
     config.common.log_file = str(log_file)
     _use_fairseqs_validation(config)
+    _use_fairseqs_figures(config)
+    folder.mkdir()  # fairseq makes it even where nothing is saved
     recorder = _Recorder(folder)
     trainer = build_trainer(config, read=open_checkpoint, observers=[recorder])
     _drop_ragged_batch(trainer.parts.validator)
@@ -137,6 +162,14 @@ def _use_fairseqs_validation(config: RootConfig) -> None:
     """fairseq validates on one batch more than it is told; seqkit on as many as it is told."""
     if config.dataset.max_valid_steps is not None:
         config.dataset.max_valid_steps += 1
+
+
+def _use_fairseqs_figures(config: RootConfig) -> None:
+    """Where fairseq is wrong and seqkit has an option that gives its figures, choose it."""
+    if isinstance(config.criterion, AdaptiveLossConfig):
+        config.criterion.skip_pad_offset = True
+    if isinstance(config.optimizer, AdafactorConfig):
+        config.optimizer.compound_scale = True
 
 
 def _drop_ragged_batch(validator: Validator) -> None:
@@ -162,7 +195,8 @@ def _run_training(case: Case, argv: list[str]) -> None:
     state = trainer.checkpoint_state()
     tolerance.close("final rate", trainer.parts.lr_scheduler.lr, recorded["final_lr"], 1e-6)
     assert trainer.state.num_updates == recorded["num_updates"]
-    _compare_parameters(state.model, recorded["final_parameters"], tolerance)
+    moved = _moved_by_rounding(trainer, recorded["steps"])
+    _compare_parameters(state.model, recorded["final_parameters"], tolerance, moved)
     if (case.folder / "final_params.npz").exists():
         arrays = np.load(case.folder / "final_params.npz")
         for name in arrays.files:
@@ -216,20 +250,48 @@ def _compare_update(number: int, update: UpdateRecord, step: dict[str, Any], tol
     tolerance.close(f"{where}: gradient norm", update.grad_norm, step["gnorm_before_clip"], tolerance.gnorm)
 
 
-def _compare_parameters(model: dict[str, torch.Tensor], recorded: dict[str, Any], tolerance: _Tolerance) -> None:
+def _moved_by_rounding(trainer: Trainer, steps: list[dict[str, Any]]) -> dict[str, float]:
+    """How far rounding alone may have moved an entry of a parameter; of those whose gradient is nothing else.
+
+    Such are the biases of key projections, which softmax cancels out. Their gradients are below what float32 can tell
+    from zero beside the whole gradient, and differ with the order of additions; Adam takes a share g / (g + eps) of
+    the rate for a gradient of size g all the same.
+    """
+    rounding = torch.finfo(torch.float32).eps * min(step["gnorm_before_clip"] for step in steps)
+    rates = sum(step["lr_used"] for step in steps)
+    moved = {}
+    optimizer, precision = trainer.parts.optimizer, trainer.parts.step._precision
+    group_of = {id(param): group for group in optimizer.param_groups for param in group["params"]}
+    for name, param in trainer.parts.model.named_parameters():
+        own = precision.master_of(param)
+        state = optimizer.state.get(own, {})
+        if not {"step", "exp_avg", "exp_avg_sq"} <= state.keys():
+            continue
+        group = group_of[id(own)]
+        largest = float(state["exp_avg_sq"].max()) / (1 - group["betas"][1] ** int(state["step"]))
+        gradient = largest**0.5
+        if gradient <= rounding:
+            moved[name] = rates * gradient / (gradient + group["eps"])
+    return moved
+
+
+def _compare_parameters(
+    model: dict[str, torch.Tensor], recorded: dict[str, Any], tolerance: _Tolerance, moved: dict[str, float]
+) -> None:
     for name, expected in recorded.items():
         unknown = set(expected) - {"shape", "norm", "sum", "first8"}
         assert not unknown, f"figures that no one reads: {sorted(unknown)}"
         weights = model[name].double()
         assert list(weights.shape) == expected["shape"], name
-        # The gradient of a key projection's bias is zero but for rounding, which Adam makes as large as any other.
-        rtol = tolerance.param_norm * (10 if name.endswith("k_proj.bias") else 1)
-        tolerance.close(f"norm of {name}", float(weights.norm()), expected["norm"], rtol)
-        scale = float(weights.abs().sum())
-        assert abs(float(weights.sum()) - expected["sum"]) <= rtol * scale, f"sum of {name}"
+        rtol, shift = tolerance.param_norm, moved.get(name, 0.0)
+        norm, scale = float(weights.norm()), float(weights.abs().sum())
+        assert abs(norm - expected["norm"]) <= rtol * expected["norm"] + shift, f"norm of {name}"
+        # Entries are moved independently of each other.
+        allowed = rtol * scale + shift * weights.numel() ** 0.5
+        assert abs(float(weights.sum()) - expected["sum"]) <= allowed, f"sum of {name}"
         first = torch.tensor(expected["first8"], dtype=torch.float64)
-        allowed = rtol * float(weights.norm())
-        assert float((weights.flatten()[: len(first)] - first).abs().max()) <= allowed, f"beginning of {name}"
+        apart = float((weights.flatten()[: len(first)] - first).abs().max())
+        assert apart <= rtol * norm + shift, f"beginning of {name}: {apart:.2e} apart"
 
 
 def _compare_log(log: list[dict[str, Any]], recorded: list[dict[str, Any]], tolerance: _Tolerance) -> None:
@@ -280,6 +342,10 @@ def _run_policy(case: Case, argv: list[str]) -> None:
 def _run_validation(case: Case, argv: list[str]) -> None:
     config = to_root_config("validate", argv)
     _use_fairseqs_validation(config)
+    assert config.common_eval.path is not None
+    trained = open_checkpoint(config.common_eval.path).config
+    if (trained.get("criterion") or {}).get("_name") == "adaptive_loss":
+        config.given.setdefault("criterion", {})["skip_pad_offset"] = True
     validator = load_validator(config)
     _drop_ragged_batch(validator)
     validator.begin()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqkit.checkpoint.average import average_checkpoints, best_of_folder, last_checkpoints
+from seqkit.checkpoint.average import average_checkpoints, best_of_files, best_of_folder, last_checkpoints
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.errors import CheckpointError
 
@@ -76,3 +76,13 @@ def test_best_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.best_bleu_3.1000.pt").write_bytes(b"")
     with pytest.raises(CheckpointError, match="best checkpoints by bleu and by loss; name the files"):
         best_of_folder(tmp_path, 1, maximize=lambda path: False)
+
+
+def test_best_of_the_files_that_are_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"checkpoint.best_bleu_{value}.pt" for value in ("9.5000", "10.2501", "3.1000")]
+    assert best_of_files(paths, 2, maximize=lambda path: False) == [paths[2], paths[0]]
+    assert best_of_files(map(str, paths), 2, maximize=lambda path: True) == [paths[1], paths[0]]
+    with pytest.raises(CheckpointError, match="names 3 checkpoints, not the 4 asked for"):
+        best_of_files(paths, 4, maximize=lambda path: False)
+    with pytest.raises(CheckpointError, match="ends in no figure to choose by"):
+        best_of_files([tmp_path / "checkpoint_best.pt"], 1, maximize=lambda path: False)

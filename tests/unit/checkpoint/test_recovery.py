@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seqkit.checkpoint import recovery
 from seqkit.checkpoint.io import copy_checkpoint, read_checkpoint, write_checkpoint
 from seqkit.checkpoint.recovery import read_or_recover
 from seqkit.checkpoint.state import CheckpointState
@@ -41,11 +42,7 @@ def test_the_newest_intact_file_takes_its_place(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
     if not links:
-
-        def refuse(*_: object) -> None:
-            raise PermissionError("no hard links here")
-
-        monkeypatch.setattr(os, "link", refuse)
+        _without_links(monkeypatch)
     _save(tmp_path, "checkpoint2.pt", 20)
     _save(tmp_path, "checkpoint_2_15.pt", 15)
     _save(tmp_path, "checkpoint_average.pt", 99)  # not one of training's own
@@ -69,6 +66,58 @@ def test_the_newest_intact_file_takes_its_place(
         "checkpoint_last.pt",
         "checkpoint_last.pt.damaged",
     ]
+
+
+def _without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_killed_amid_it_the_name_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """Without it, the next run would begin from nothing."""
+    if not links:
+        _without_links(monkeypatch)
+    _save(tmp_path, "checkpoint1.pt", 10)
+    last = tmp_path / "checkpoint_last.pt"
+    last.write_bytes(b"damaged")
+    original, calls = recovery.copy_checkpoint, 0
+
+    def killed(source: Path, target: Path) -> None:
+        nonlocal calls
+        assert last.exists()
+        if target == last:
+            calls += 1
+            raise KeyboardInterrupt
+        original(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery, "copy_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            read_or_recover(last, read_checkpoint)
+    assert calls == 1
+    assert last.read_bytes() == b"damaged"
+    assert read_or_recover(last, read_checkpoint)[1].progress["num_updates"] == 10
+
+
+def test_a_damaged_file_for_whose_copy_there_is_no_room_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _save(tmp_path, "checkpoint1.pt", 10)
+    last = tmp_path / "checkpoint_last.pt"
+    last.write_bytes(b"damaged")
+
+    def full(source: Path, target: Path) -> None:
+        raise CheckpointError("no space left on the disk")
+
+    monkeypatch.setattr(recovery, "copy_checkpoint", full)
+    with caplog.at_level(logging.WARNING):
+        assert read_or_recover(last, read_checkpoint)[0].name == "checkpoint1.pt"
+    assert "could not be kept under another name: no space left on the disk" in caplog.text
+    assert _names(tmp_path) == ["checkpoint1.pt", "checkpoint_last.pt"]
+    assert last.read_bytes() == b"damaged"
 
 
 def test_damaged_twice(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqkit.checkpoint.io import write_checkpoint
+from seqkit.checkpoint.io import read_checkpoint, write_checkpoint
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.data.dictionary import Dictionary
 from seqkit.models.base import LanguageModel
@@ -43,19 +43,28 @@ class Letters:
             self.target_dictionary.add_symbol(letter)
 
 
+ROTARY = {"decoder_embed_dim": 8, "decoder_layers": 2, "decoder_attention_heads": 2, "init_std": 0.5}
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rotary.pt": ("decoder_lm", {**ROTARY, "tokens_per_sample": POSITIONS}),
+    "window.pt": ("decoder_lm", {**ROTARY, "tokens_per_sample": POSITIONS, "sliding_window": 2}),
+    "convolutions.pt": ("fconv_lm", {"decoder_layers": "[(8, 2), (8, 2)]", "max_target_positions": POSITIONS}),
+}
+
+
 def tiny() -> LanguageModel:
     return language_model("transformer_lm", Letters(), **SMALL)
 
 
 def write(folder: Path, name: str = "a.pt", seed: int | None = None) -> None:
-    model = tiny()
+    architecture, options = OTHERS.get(name, ("transformer_lm", SMALL))
+    model = language_model(architecture, Letters(), **options)
     if seed is not None:
         torch.manual_seed(seed)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter)
     config = {
         "task": {"_name": "language_modeling", "data": str(folder), "tokens_per_sample": POSITIONS},
-        "model": {"_name": "transformer_lm", **SMALL},
+        "model": {"_name": architecture, **options},
     }
     write_checkpoint(folder / name, CheckpointState(config=config, model=model.state_dict()))
 
@@ -65,6 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("eval_lm")
     write(place)
     write(place, "b.pt", seed=2)
+    for name in OTHERS:
+        write(place, name)
     Letters().target_dictionary.save(place / "dict.txt")
     (place / "test").write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
     (place / "unknown").write_text("a nowhere b\n", encoding="utf-8")
@@ -113,6 +124,90 @@ def test_the_loss_is_that_of_each_token_behind_its_context(
         assert loss_of(output) == pytest.approx(expected_loss(total - context, context), abs=1e-4)
         size = len("".join(f"{line}\n" for line in LINES))
         assert output.splitlines()[1].endswith(f"({size} bytes)")
+
+
+WORDS = ["eval_lm.output_word_probs=true", "eval_lm.output_word_stats=true", "common_eval.format=json"]
+
+
+def read_lines(output: str) -> list[dict[str, Any]]:
+    content = [json.loads(line) for line in output.splitlines()]
+    del content[-1]["seconds"]
+    return content
+
+
+def assert_same_lines(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert [line.keys() for line in found] == [line.keys() for line in expected]
+    for line, other in zip(found, expected, strict=True):
+        for key, value in other.items():
+            is_measured = isinstance(value, float) or key == "log_probs"
+            assert line[key] == (pytest.approx(value, abs=1e-5) if is_measured else value), key
+
+
+@pytest.mark.parametrize("models", ["window.pt", "convolutions.pt", "window.pt:convolutions.pt"])
+def test_a_text_is_read_once_where_the_context_is_all_that_is_seen(
+    folder: Path, models: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "common_eval.path=" + ":".join(f"{folder}/{name}" for name in models.split(":"))
+    window = [path, "eval_lm.context_window=2", *WORDS]
+    assert run(folder, *window, "dataset.max_valid_steps=1000") == 0
+    expected = read_lines(capsys.readouterr().out)
+    assert "each token is read once" not in caplog.text
+    for more in (["dataset.batch_size=1"], ["dataset.max_tokens=12", "eval_lm.softmax_batch=1"]):
+        caplog.clear()
+        assert run(folder, *window, *more) == 0
+        assert "no model sees further back than the context: each token is read once" in caplog.text
+        assert_same_lines(read_lines(capsys.readouterr().out), expected)
+    caplog.clear()
+    assert run(folder, path, "eval_lm.context_window=1") == 0
+    assert "each token is read once" not in caplog.text
+
+
+def test_the_context_is_carried_on_if_asked(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = [" ".join("abcde"[place * place % 5] for place in range(start, start + 9)) for start in range(0, 180, 9)]
+    (tmp_path / "test").write_text("".join(f"{line}\n" for line in text), encoding="utf-8")
+    Letters().target_dictionary.save(tmp_path / "dict.txt")
+    window = [f"common_eval.path={folder}/rotary.pt", f"task.data={tmp_path}", "eval_lm.context_window=2", *WORDS]
+    assert run(folder, *window) == 0
+    anew = read_lines(capsys.readouterr().out)
+    window.append("eval_lm.reuse_context=true")
+    assert run(folder, *window) == 0
+    whole = read_lines(capsys.readouterr().out)
+    assert anew[-1]["loss"] == pytest.approx(whole[-1]["loss"], abs=0.5)
+    assert anew[-1]["loss"] != pytest.approx(whole[-1]["loss"], abs=1e-4)
+    blocks = [line["id"] for line in whole if "id" in line]
+    assert blocks == list(range(50)) == [line["id"] for line in anew if "id" in line]
+    # the same, whatever is read beside what
+    assert run(folder, *window, "dataset.batch_size=1") == 0
+    assert_same_lines(read_lines(capsys.readouterr().out), whole)
+    parts = []
+    for shard in range(2):
+        more = ["dataset.batch_size=1", "dataset.num_shards=2", f"dataset.shard_id={shard}"]
+        assert run(folder, *window, *more) == 0
+        parts += [line for line in read_lines(capsys.readouterr().out) if "id" in line]
+    assert_same_lines(sorted(parts, key=lambda line: int(line["id"])), whole[:50])
+
+
+@pytest.mark.parametrize(
+    ("more", "problems"),
+    [
+        ([], ["model=transformer_lm: it numbers positions from the beginning"]),
+        (["common_eval.path={folder}/rotary.pt", "eval_lm.context_window=0"], ["it needs eval_lm.context_window=N"]),
+        (
+            ["common_eval.path={folder}/rotary.pt", "task.sample_break_mode=eos", "task.add_bos_token=true"],
+            ["text must go on from block to block, and with task.sample_break_mode=eos", "task.add_bos_token=true"],
+        ),
+        (["common_eval.path={folder}/rotary.pt", "dataset.max_tokens=5"], ["dataset.max_tokens=5 must be at least"]),
+        (["common_eval.path={folder}/rotary.pt:{folder}/b.pt"], ["model=transformer_lm: it numbers positions"]),
+    ],
+)
+def test_when_the_context_cannot_be_carried_on(
+    folder: Path, more: list[str], problems: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["eval_lm.context_window=2", "eval_lm.reuse_context=true", *(line.format(folder=folder) for line in more)]
+    assert run(folder, *asked) == 2
+    error = capsys.readouterr().err
+    assert "eval_lm.reuse_context=true cannot be used" in error
+    assert all(problem in error for problem in problems), error
 
 
 def test_lines_and_json_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,6 +293,23 @@ def test_unknown_words_have_no_bytes(folder: Path, capsys: pytest.CaptureFixture
     assert run(folder, "dataset.gen_subset=unknown", "common_eval.format=json") == 0
     content = json.loads(capsys.readouterr().out)
     assert (content["unknown"], content["bytes"], content["bits_per_byte"]) == (1, None, None)
+
+
+def test_the_subwords_of_training_are_known(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def size(*more: str, **section: str) -> int | None:
+        state = read_checkpoint(folder / "a.pt")
+        state.config["bpe"] = section or None
+        write_checkpoint(tmp_path / "a.pt", state)
+        assert run(folder, f"common_eval.path={tmp_path}/a.pt", "common_eval.format=json", *more) == 0
+        found: int | None = json.loads(capsys.readouterr().out)["bytes"]
+        return found
+
+    letters = sum(len(line.split()) + 1 for line in LINES)
+    spaced = sum(len(line) + 1 for line in LINES)
+    assert size() == size(_name="subword_nmt", bpe_codes="/gone") == spaced
+    assert size(_name="code_points") == letters
+    assert size(_name="gpt2") is None
+    assert size("bpe=characters", _name="gpt2") == letters
 
 
 def test_fairseqs_flags(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

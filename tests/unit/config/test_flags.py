@@ -43,7 +43,7 @@ def test_defaults_stand_where_nothing_is_given() -> None:
 
 
 def test_negative_numbers_are_values() -> None:
-    with pytest.raises(ConfigError, match=r"--workers='-1' is out of range; give at least 1"):
+    with pytest.raises(ConfigError, match=r"--workers=-1 is out of range; give at least 1"):
         parse("--path", "x", "--workers", "-1")
 
 

@@ -174,6 +174,12 @@ class TestShards:
         assert shards == [whole[0::3], [*whole[1::3], []], [*whole[2::3], []]]
         assert len(iterator(14, num_shards=3)) == 3
 
+    def test_grouped_shuffling_counts_no_batch_that_it_leaves_out(self):
+        batches = iterator(14, num_shards=2, grouped_shuffling=True)
+        assert len(batches.frozen_batches) == 7
+        assert len(batches) == len(list(batches.next_epoch_itr())) == 3
+        assert len(list(batches.next_epoch_itr(shuffle=False))) == len(batches) == 4
+
     def test_grouped_shuffling_keeps_neighbours_together(self):
         batches = [iterator(16, num_shards=2, shard_id=shard, grouped_shuffling=True) for shard in range(2)]
         frozen = [batch.tolist() for batch in batches[0].frozen_batches]
@@ -497,9 +503,9 @@ def test_workers_give_the_same_batches():
     assert ids(helped.next_epoch_itr()) == ids(alone.next_epoch_itr())
 
 
-def test_first_batch():
+def test_spare_batch():
     batches = iterator(6)
-    assert batches.first_batch["id"].tolist() == batches.frozen_batches[0].tolist()
+    assert batches.spare_batch["id"].tolist() == batches.frozen_batches[0][:2].tolist()
 
 
 def test_prefetch_and_fixed_batches():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from seqkit.data.dictionary import Dictionary
+from seqkit.data.iterators import EpochBatchIterator
 from seqkit.data.language_pair_dataset import LanguagePairDataset
 from seqkit.errors import DataError
 from tests.unit.data.rows import Rows
@@ -174,6 +175,11 @@ class TestBuckets:
         found = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=100, required_batch_size_multiple=2)
         assert sorted(np.concatenate(found).tolist()) == list(range(60))
         assert all(dataset.num_tokens_vec(batch).max() * len(batch) <= 100 for batch in found)
+
+    def test_no_ragged_batch_is_dropped_of_them(self):
+        dataset = pairs(Rows(*[[5]] * 6), Rows(*[[8]] * 6), num_buckets=1)
+        batches = EpochBatchIterator(dataset, max_tokens=4, required_batch_size_multiple=4, drop_ragged_batch=True)
+        assert [len(batch) for batch in batches.frozen_batches] == [4, 2]
 
 
 def test_sides_must_be_pairs():

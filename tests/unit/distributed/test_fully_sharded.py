@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,18 @@ import torch.distributed as dist
 from torch import nn
 
 from seqkit.checkpoint.io import read_checkpoint, write_checkpoint
+from seqkit.checkpoint.policy import CheckpointPolicy, SaveEvent
 from seqkit.checkpoint.shard_folders import remove_unused_shards, write_sharded
-from seqkit.checkpoint.sharded import _MetadataReader
+from seqkit.checkpoint.sharded import _MetadataReader, together
 from seqkit.checkpoint.state import CheckpointState
-from seqkit.config.sections import DistributedTrainingConfig
+from seqkit.config.sections import CheckpointConfig, DistributedTrainingConfig
 from seqkit.distributed.communication import SingleProcess
 from seqkit.distributed.data_parallel import check_data_parallel, is_fully_sharded, own_part
 from seqkit.distributed.fully_sharded import FullySharded, spread_like, whole_on_cpu
 from seqkit.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from seqkit.modules.layer_drop import LayerDropList
-from seqkit.training.sharding import find_units, gather_state
+from seqkit.training import saving, sharding
+from seqkit.training.sharding import ShardedSaver, find_units, gather_state
 
 CPU = torch.device("cpu")
 
@@ -31,6 +35,15 @@ def group() -> Iterator[None]:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+def saver(folder: Path, *, asynchronous: bool = True, by_parts: bool = False) -> ShardedSaver:
+    policy = CheckpointPolicy(CheckpointConfig())
+    return ShardedSaver(policy, folder, SingleProcess(), asynchronous=asynchronous, by_parts=by_parts)
+
+
+def event() -> SaveEvent:
+    return SaveEvent(1, 3, end_of_epoch=True, value=None, best=None)
 
 
 def problems(**options: Any) -> list[str]:
@@ -166,6 +179,58 @@ class TestShardedCheckpoint:
         assert read.optimizer["param_groups"] == [{"lr": 0.5, "params": [0]}]
         assert (read.config, read.extra) == (state.config, {})
 
+    def test_by_parts_while_training_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        gate, original = threading.Event(), sharding.write_sharded
+
+        def write(*arguments: Any) -> None:
+            assert gate.wait(30)
+            original(*arguments)
+
+        monkeypatch.setattr(sharding, "write_sharded", write)
+        state = self.state()
+        weight = own_part(state.model["weight"])
+        expected = weight.clone()
+        with saver(tmp_path, by_parts=True) as parts:
+            assert parts.save(event(), lambda: state) is None
+            weight.zero_()  # training goes on
+            assert parts.finished() is None
+            assert list(tmp_path.iterdir()) == []
+            gate.set()
+            saved = parts.wait()
+            assert saved is not None
+            assert saved.written == ("checkpoint1.pt", "checkpoint_last.pt")
+            assert saved.took > saved.stalled > 0
+            read = read_checkpoint(tmp_path / "checkpoint_last.pt")
+            assert torch.equal(read.model["weight"], expected)
+            assert read.model["tied"] is read.model["weight"]
+            assert parts._staging.memory_needed(state) == 0  # the memory is there for the next one
+            assert parts.save(event(), lambda: state) is None
+            saved = parts.wait()
+            assert saved is not None
+        assert torch.equal(read_checkpoint(tmp_path / "checkpoint_last.pt").model["weight"], torch.zeros(5, 3))
+
+    def test_by_parts_before_training_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        state = self.state()
+        saved = saver(tmp_path, by_parts=True, asynchronous=False).save(event(), lambda: state)
+        assert saved is not None
+        assert saved.stalled == saved.took
+        monkeypatch.setattr(saving, "available_memory", lambda: 10)
+        assert saver(tmp_path, by_parts=True).save(event(), lambda: state) is not None
+
+    def test_gathering_is_time_that_training_waits(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = sharding.gather_state
+
+        def slow(*arguments: Any, **more: Any) -> Any:
+            time.sleep(0.2)
+            return original(*arguments, **more)
+
+        monkeypatch.setattr(sharding, "gather_state", slow)
+        with saver(tmp_path) as whole:
+            assert whole.save(event(), self.state) is None
+            saved = whole.wait()
+        assert saved is not None
+        assert saved.stalled > 0.2
+
     def test_a_folder_goes_when_no_file_names_it(self, tmp_path: Path) -> None:
         write_sharded(tmp_path, ["checkpoint_last.pt"], self.state(3), SingleProcess())
         write_sharded(tmp_path, ["checkpoint_last.pt", "checkpoint_best.pt"], self.state(3), SingleProcess())
@@ -210,3 +275,38 @@ class Runs:
         import os
 
         return os.system, ("exit 1",)
+
+
+class Gathered(SingleProcess):
+    """One process that is told what others have sent."""
+
+    def __init__(self, others: list[str]) -> None:
+        super().__init__()
+        self.others = others
+
+    def gather_texts(self, text: str) -> list[str]:
+        return [text, *self.others]
+
+
+class TestTogether:
+    def test_results_of_all(self) -> None:
+        assert together(lambda: {"a": 1}, Gathered(['[{"b": 2}, null]'])) == [{"a": 1}, {"b": 2}]
+
+    def test_what_one_could_not_do_is_an_error_of_all(self) -> None:
+        with pytest.raises(OSError, match="No space left") as error:
+            together(lambda: 1, Gathered(['[null, [28, "No space left on device"]]']))
+        assert error.value.errno == 28
+        with pytest.raises(CheckpointError, match="cannot write"):
+            together(lambda: 1, Gathered(['[null, [null, "cannot write"]]']))
+
+    def test_the_own_error_is_told(self) -> None:
+        sent: list[str] = []
+
+        def refuse() -> int:
+            raise PermissionError(13, "Permission denied")
+
+        others = Gathered([])
+        others.gather_texts = lambda text: sent.append(text) or [text]  # type: ignore[method-assign,func-returns-value]
+        with pytest.raises(PermissionError):
+            together(refuse, others)
+        assert sent == ['[null, [13, "Permission denied"]]']

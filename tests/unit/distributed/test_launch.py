@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 
 import pytest
 import torch
 
 from seqkit.distributed import launch
-from seqkit.distributed.launch import _exit_in_words, _failure_of, _threads_for, open_store, run_member, told
+from seqkit.distributed.launch import (
+    _environment,
+    _exit_in_words,
+    _failure_of,
+    _settings_for,
+    open_store,
+    run_member,
+    told,
+)
 from seqkit.distributed.plan import Plan
 from seqkit.distributed.process_group import ProcessGroup
 from seqkit.distributed.watch import Failure
@@ -29,6 +38,7 @@ def test_errors_become_failures() -> None:
     assert _failure_of(SeqkitError("diverged"), 0) == Failure(0, "diverged", 1, is_users=True)
     assert _failure_of(KeyboardInterrupt(), 0).exit_code == 130
     assert _failure_of(SystemExit(7), 0).exit_code == 7
+    assert _failure_of(SystemExit(0), 0).exit_code == 1
     bug = _failure_of(ZeroDivisionError("a bug"), 2)
     assert (bug.exit_code, bug.is_users) == (1, False)
     assert bug.text.endswith("ZeroDivisionError: a bug")
@@ -45,12 +55,27 @@ def test_exits_in_words() -> None:
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with _threads_for(3):
+    with _environment(_settings_for(Plan(3, starts=3))):
         assert os.environ["OMP_NUM_THREADS"] == "2"
     assert "OMP_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    with _threads_for(3):
+    with _environment(_settings_for(Plan(3, starts=3))):
         assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_processes_of_one_machine_meet_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    assert _settings_for(Plan(2, starts=2))["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
+    assert "GLOO_SOCKET_IFNAME" not in _settings_for(Plan(4, starts=2, host="node7"))
+
+
+def test_the_meeting_place_of_one_machine_is_on_no_network() -> None:
+    store = open_store(Plan(2), keep=True)
+    with pytest.raises(OSError), socket.socket(socket.AF_INET6) as other:
+        other.connect(("::1", store.port))
+    client = open_store(Plan(2, port=store.port), keep=False)
+    client.set("a", "b")
+    assert store.get("a") == b"b"
 
 
 def test_a_port_that_is_taken() -> None:

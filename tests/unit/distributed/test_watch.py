@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from seqkit.distributed.watch import Failure, Watch, claim_failure, find_failure
+from seqkit.distributed.watch import Failure, Watch, claim_failure, find_failure, is_saving
 
 INTERVAL = 0.02
 
@@ -75,6 +75,44 @@ def test_who_ends_in_time_is_not_ended(watches: Watches) -> None:
     until(lambda: 1 in watches.left)
     first.stop()
     assert 0 not in watches.left
+
+
+def test_a_save_is_not_cut_short(watches: Watches) -> None:
+    first, second = watches.add(0), watches.add(1)
+    with first.saving():
+        second.fail(Failure(1, "a bug"))
+        time.sleep(0.3)
+        assert not watches.left  # neither the one that saves, nor the one whose end would end it
+    until(lambda: set(watches.left) == {0, 1})
+
+
+def test_the_one_that_fails_waits_for_the_others_save(watches: Watches) -> None:
+    first, second = watches.add(0, grace=30.0), watches.add(1, grace=30.0)
+    begin = time.monotonic()
+    second.wait_for_saves()
+    assert time.monotonic() - begin < 5
+    saving = first.saving()
+    saving.__enter__()
+    threading.Timer(0.3, saving.__exit__, [None, None, None]).start()
+    begin = time.monotonic()
+    second.wait_for_saves()
+    assert time.monotonic() - begin >= 0.25
+
+
+def test_a_save_that_hangs_is_not_waited_for_for_ever(watches: Watches) -> None:
+    first, second = watches.add(0, patience=0.2), watches.add(1, patience=0.2)
+    with first.saving():
+        second.fail(Failure(1, "a bug"))
+        second.wait_for_saves()
+        until(lambda: set(watches.left) == {0, 1})
+
+
+def test_who_was_killed_in_a_save_is_not_waited_for(watches: Watches) -> None:
+    first, second = watches.add(0, grace=30.0), watches.add(1, grace=30.0)
+    with first.saving():
+        first._ended.set()  # as if killed: without a last word
+        until(lambda: is_saving(watches.store, 0))
+        second.wait_for_saves()
 
 
 def test_whose_exchange_broke_down_hears_of_the_others_failure(watches: Watches) -> None:

@@ -7,6 +7,7 @@ import pytest
 from seqkit.config.sections import GenerationConfig
 from seqkit.errors import ConfigError
 from seqkit.generation.build import build_generator
+from seqkit.generation.sequence_scorer import SequenceScorer
 from tests.unit.generation.tiny import tiny_dictionary, tiny_model
 
 DICTIONARY = tiny_dictionary()
@@ -60,3 +61,11 @@ def test_all_problems_are_told_at_once() -> None:
 def test_a_fixed_bound_on_length_is_no_problem_where_sentences_have_their_own() -> None:
     config = GenerationConfig(min_len=30, max_len_a=2.0, max_len_b=20)
     build_generator([tiny_model(DICTIONARY)], DICTIONARY, config)
+
+
+def test_given_targets_are_scored_by_the_probabilities_as_they_are() -> None:
+    scorer = build_generator(
+        [tiny_model(DICTIONARY)], DICTIONARY, GenerationConfig(score_reference=True, temperature=2.0)
+    )
+    assert isinstance(scorer, SequenceScorer)
+    assert scorer.ensemble.temperature == 1.0

@@ -84,9 +84,15 @@ class Shouting(TextEncoder):
         return tokens.upper()
 
 
-def test_encoders_decode_the_d_line_alone() -> None:
-    result = formatter(bpe=Shouting(None)).sentence(0, ids("ein", SOURCE), None, [hypothesis("a dog")])
-    assert [line for line in text_lines(result) if line[0] in "HD"] == ["H-0\t-1.5\ta dog", "D-0\t-1.5\tA DOG"]
+def test_encoders_decode_source_target_and_the_d_line() -> None:
+    result = formatter(bpe=Shouting(None)).sentence(0, ids("ein", SOURCE), ids("a cat", TARGET), [hypothesis("a dog")])
+    assert [line for line in text_lines(result) if line[0] in "STHD"] == [
+        "S-0\tEIN",
+        "T-0\tA <<UNK>>",
+        "H-0\t-1.5\ta dog",
+        "D-0\t-1.5\tA DOG",
+    ]
+    assert result.target_pieces == "a <<unk>>"
 
 
 def test_alignments() -> None:
@@ -124,6 +130,23 @@ def test_json_says_the_same() -> None:
             }
         ],
     }
+
+
+def test_a_text_of_several_lines_is_one_line() -> None:
+    shown = formatter().sentence(3, None, None, [hypothesis("a dog")]).hypotheses
+    shown[0].text = "a\ndog\n"
+    result = SentenceResult(3, "ein\nhund", "a\ncat", shown)
+    assert text_lines(result)[:4] == ["S-3\tein\\nhund", "T-3\ta\\ncat", "H-3\t-1.5\ta dog", "D-3\t-1.5\ta\\ndog\\n"]
+    content = json.loads(json_line(result))
+    assert (content["source"], content["hypotheses"][0]["text"]) == ("ein\nhund", "a\ndog\n")
+
+
+def test_a_text_is_shown_up_to_a_stop_string() -> None:
+    words = hypothesis("dog a lit@@ tle dog a", given=2)
+    (shown,) = formatter("subword_nmt", stop_strings=["le d", "dog a"]).sentence(3, None, None, [words]).hypotheses
+    assert (shown.text, shown.pieces) == ("dog a litt", "dog a little dog a")
+    assert shown.tokens[-2:] == ["a", "</s>"]
+    assert len(shown.token_scores) == 7
 
 
 def test_json_has_no_infinities_and_tells_errors() -> None:

@@ -73,3 +73,9 @@ def test_the_encoder_says_how_bytes_are_counted() -> None:
 def test_a_marking_without_words_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"common_eval.post_process='letter' does not say which subwords make a word"):
         WordSpelling(Dictionary(), "letter")
+
+
+def test_the_token_before_may_be_unknown_to_a_smaller_dictionary() -> None:
+    dictionary, tokens = spelled(["ein", "haus"])
+    spelling = WordSpelling(dictionary, None)
+    assert spelling.bytes_of(tokens, np.array([dictionary.eos(), len(dictionary) + 7])).tolist() == [3, 5]

@@ -18,6 +18,7 @@ from seqkit.generation.hypothesis import Hypothesis
 from seqkit.generation.step_processors import AllowedTokensFunction
 from seqkit.models.base import LanguageModel, Model
 from seqkit.models.transformer import TransformerConfig, TransformerModel
+from seqkit.models.transformer_lm import TransformerLanguageModel, TransformerLMConfig
 
 
 @dataclass
@@ -49,6 +50,28 @@ def tiny_model(dictionary: Dictionary, seed: int = 1, **options: Any) -> Transfo
         "max_target_positions": 64,
     }
     model = TransformerModel.build(TransformerConfig(**{**settings, **options}), TinyTask(dictionary, dictionary))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(2.0)
+    return model.eval()
+
+
+def tiny_language_model(dictionary: Dictionary, seed: int = 1, **options: Any) -> TransformerLanguageModel:
+    """The same as a language model."""
+    torch.manual_seed(seed)
+    settings = {
+        "decoder_embed_dim": 8,
+        "decoder_input_dim": 8,
+        "decoder_output_dim": 8,
+        "decoder_ffn_embed_dim": 16,
+        "decoder_layers": 2,
+        "decoder_attention_heads": 2,
+        "tokens_per_sample": 64,
+    }
+    model = TransformerLanguageModel.build(
+        TransformerLMConfig(**{**settings, **options}), TinyTask(dictionary, dictionary)
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

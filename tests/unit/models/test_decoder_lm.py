@@ -79,13 +79,51 @@ def test_it_is_what_the_papers_say(groups: int, theta: float) -> None:
         {"sliding_window": 2, "document_mask": True, "decoder_kv_heads": 2},
         {"sliding_window": 1},
         {"rope_scaling": "linear", "rope_factor": 4.0},
-        {"rope_scaling": "dynamic", "rope_factor": 4.0, "rope_original_positions": 4},
+        {"rope_scaling": "dynamic", "rope_factor": 4.0, "rope_original_positions": 8},
         {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_positions": 4},
     ],
 )
 @pytest.mark.parametrize("tokens", [TOKENS, PACKED], ids=["one", "packed"])
 def test_it_decodes_step_by_step(options: dict[str, object], tokens: Tensor) -> None:
     assert_decodes_as_a_whole(model_of(**options), tokens)
+
+
+def test_dynamic_positions_are_those_of_a_row_whatever_is_beside_it() -> None:
+    model = model_of(rope_scaling="dynamic", rope_factor=4.0, rope_original_positions=3)
+    pads = torch.ones(1, 3, dtype=torch.int64)
+    rows = torch.cat((TOKENS[:1], torch.cat((pads, TOKENS[1:, :5]), dim=1)))
+
+    def decoded(tokens: Tensor, room: int, cuts: tuple[int, ...]) -> Tensor:
+        cache = model.decoder.new_cache(len(tokens), room)
+        pieces = zip((0, *cuts), cuts, strict=False)
+        return torch.cat([model.decoder(tokens[:, start:end], cache=cache).logits for start, end in pieces], dim=1)
+
+    by_one = tuple(range(1, 9))
+    both = decoded(rows, 8, by_one)
+    torch.testing.assert_close(both[0], decoded(rows[:1], 100, by_one)[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both[1, 3:], decoded(rows[1:, 3:], 50, by_one[:5])[0], atol=1e-5, rtol=1e-5)
+    # As long as the text is not stretched, and in a piece that is read at once, they are those of the whole text.
+    torch.testing.assert_close(both[:1, :3], model(rows[:1, :3]).logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(decoded(rows, 20, (8,))[0], model(rows[:1]).logits[0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(both[0], model(rows[:1]).logits[0], atol=1e-5)
+
+
+def test_dynamic_positions_are_stretched_by_the_longest_document() -> None:
+    options = {"rope_scaling": "dynamic", "rope_factor": 4.0, "rope_original_positions": 4, "document_mask": True}
+    found = model_of(**options)(PACKED).logits
+    for start, end in ((0, 2), (2, 6), (6, 8)):
+        alone = model_of(**options)(PACKED[:1, start:end]).logits
+        torch.testing.assert_close(found[:1, start:end], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_leading_positions_can_be_left_out() -> None:
+    for options in ({}, {"decoder_kv_heads": 2, "qk_norm": True}, {"sliding_window": 3}, {"document_mask": True}):
+        model = model_of(**options)
+        for tokens in (TOKENS, PACKED, torch.cat((torch.ones(2, 2, dtype=torch.int64), PACKED), dim=1)):
+            whole = model(tokens)
+            for skip in (1, 3, tokens.size(1) - 1):
+                found = model(tokens, skip=skip).logits
+                torch.testing.assert_close(found, whole.logits[:, skip:], atol=1e-5, rtol=1e-5)
 
 
 def test_padding_on_either_side_changes_nothing() -> None:

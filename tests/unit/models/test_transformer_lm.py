@@ -12,9 +12,11 @@ import torch
 import yaml
 
 from seqkit.config.base import default_of
+from seqkit.config.compose import compose, variant
 from seqkit.config.validate import build_config
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import ConfigError
+from seqkit.interop.fairseq.flags import to_root_config
 from seqkit.models.transformer_lm import TransformerLanguageModel, TransformerLMConfig
 
 WORDS = 24
@@ -96,6 +98,17 @@ def test_every_parameter_learns(kind: str) -> None:
     assert not without
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_leading_positions_can_be_left_out(kind: str) -> None:
+    model = make(**KINDS[kind]).eval()
+    pads = torch.ones(2, 2, dtype=torch.int64)
+    text = torch.tensor([[2, 5, 6, 7, 8], [2, 10, 11, 4, 4]])
+    for tokens in (text, torch.cat((text, pads), dim=1), torch.cat((pads, text), dim=1)):
+        whole = model(tokens).logits
+        for skip in (1, 3, tokens.size(1) - 1):
+            torch.testing.assert_close(model(tokens, skip=skip).logits, whole[:, skip:], atol=1e-5, rtol=1e-5)
+
+
 def test_the_future_is_not_seen() -> None:
     model = randomised(make())
     tokens = torch.randint(4, WORDS, (2, 8))
@@ -156,6 +169,28 @@ def test_all_problems_are_told_at_once() -> None:
     assert all(part in str(caught.value) for part in ("decoder_attention_heads", "'99'", "tie_adaptive_proj"))
 
 
+@pytest.mark.parametrize(
+    ("name", "ffn"), [("big", 4096), ("gpt", 3072), ("gbw", 4096), ("gpt2_tiny", 64), ("gpt3_xl", 4 * 32)]
+)
+def test_the_widths_around_a_named_architecture_follow_its_own_unless_they_are_given(name: str, ffn: int) -> None:
+    """As in fairseq, whose architectures fill in what was not given; with flags, overrides and in files."""
+    arch = f"transformer_lm_{name}"
+    command = ["data-bin", "--task", "language_modeling", "--arch", arch, "--optimizer", "adam", "--max-tokens", "9"]
+    chosen = ["task=language_modeling", f"model={arch}", "optimizer=adam"]
+    given = {"decoder_embed_dim": 32, "decoder_attention_heads": 4}
+    for config in (
+        to_root_config("train", [*command, "--decoder-embed-dim", "32"]).model,
+        compose(overrides=[*chosen, "model.decoder_embed_dim=32"]).model,
+        build_config(TransformerLMConfig, variant("model", arch, given=given), where="model"),
+    ):
+        assert isinstance(config, TransformerLMConfig)
+        assert (config.decoder_input_dim, config.decoder_output_dim) == (32, 32)
+        assert config.decoder_ffn_embed_dim == ffn
+    config = to_root_config("train", [*command, "--decoder-embed-dim", "32", "--decoder-input-dim", "16"]).model
+    assert isinstance(config, TransformerLMConfig)
+    assert (config.decoder_input_dim, config.decoder_output_dim) == (16, 32)
+
+
 def test_the_named_architectures_are_there() -> None:
     assert {path.stem.removeprefix("transformer_lm_") for path in FILES} == {
         *("baevski_gbw", "baevski_wiki103", "big", "gbw", "gpt", "wiki103"),
@@ -172,8 +207,9 @@ def test_a_named_architecture_says_only_what_differs_and_builds(path: Path) -> N
     assert values.pop("defaults") == ["transformer_lm"]
     fields = {item.name: item for item in dataclasses.fields(TransformerLMConfig)}
     assert values.keys() <= fields.keys()
-    assert not [key for key, value in values.items() if default_of(fields[key]) == value], "these are the defaults"
-    config = build_config(TransformerLMConfig, {"_name": "transformer_lm", **values}, where="model")
+    superfluous = [key for key, value in values.items() if default_of(fields[key]) == value]
+    assert not [key for key in superfluous if f"${{.{key}}}" not in text], "these are the defaults"
+    config = build_config(TransformerLMConfig, variant("model", path.stem), where="model")
     assert config.decoder_embed_dim % config.decoder_attention_heads == 0
     assert config.decoder_input_dim == config.decoder_output_dim == config.decoder_embed_dim
     # Its structure, at a size that a test can build.

@@ -62,3 +62,10 @@ def test_weights_are_dropped_in_training_alone(kind: type) -> None:
 def test_heads_must_divide_the_channels(kind: type) -> None:
     with pytest.raises(ValueError, match="5 channels cannot be shared out to 2 heads"):
         kind(5, 3, padding_left=2, num_heads=2)
+
+
+def test_dynamic_kernels_begin_as_in_fairseq():
+    """Its linear map is drawn as torch draws one, not by Xavier's rule as the other maps of these models are."""
+    torch.manual_seed(2)
+    weight = DynamicConvolution(64, 3, padding_left=2, num_heads=2).weight_linear.weight
+    assert 0.9 / 8 < float(weight.detach().abs().max()) <= 1 / 8

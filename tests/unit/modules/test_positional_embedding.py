@@ -60,3 +60,13 @@ def test_learned_padding_gets_no_gradient() -> None:
     assert table.weight.grad is not None
     assert table.weight.grad[2].all()
     assert not table.weight.grad[1].any()
+
+
+def test_a_table_that_grew_in_inference_can_be_trained_with() -> None:
+    table = SinusoidalPositionalEmbedding(6, padding_idx=1, init_size=4)
+    with torch.inference_mode():
+        table(None, 9)
+    weight = torch.ones(6, requires_grad=True)
+    (table(None, 9) * weight).sum().backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, table(torch.arange(1, 10).unsqueeze(0), 9)[0].sum(0))

@@ -110,6 +110,17 @@ def test_goes_on_after_loading():
         make({"default": ADAM}).load_state_dict(state)
 
 
+def test_a_rate_that_was_changed_counts_after_loading():
+    groups = {"default": ADAM, "other": {**ADAM, "lr_float": 0.02, "parameters": ["encoder.b"]}}
+    state = copy.deepcopy(make(groups).state_dict())
+    changed = make({**groups, "other": {**groups["other"], "lr_float": 0.1}})
+    changed.load_state_dict(state)
+    fixed = schedule("fixed", changed)
+    fixed.step_update(3)
+    rates = {group["group_name"]: group["lr"] for group in changed.param_groups}
+    assert rates["other"] / rates["default"] == pytest.approx(10)  # not the former 2
+
+
 def test_closure():
     params = parameters()
     optimizer = make({"default": ADAM}, params)

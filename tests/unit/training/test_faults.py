@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqkit.criterions.base import LossOutput
+from seqkit.distributed.communication import SingleProcess
 from seqkit.errors import ConfigError, DataError
 from seqkit.training.build import build_trainer
 from seqkit.training.faults import (
@@ -314,6 +315,111 @@ def test_a_batch_without_memory_may_stop_training(tmp_path: Path, monkeypatch: p
         run(toy_config(tmp_path, optimization={"on_oom": "stop"}))
 
 
+def _fail_once(monkeypatch: pytest.MonkeyPatch, owner: Any, method: str, error: Exception) -> None:
+    """The first call of a method raises; the others do what they should."""
+    original, calls = getattr(owner, method), []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, method, failing)
+
+
+def _of_the_cpu() -> RuntimeError:
+    """The error that PyTorch raises where main memory does not suffice."""
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 50)
+    return error.value
+
+
+def test_the_first_batch_without_main_memory_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _fail_once(monkeypatch, ToyTask, "train_loss", _of_the_cpu())
+    trainer, recorded, _ = run(toy_config(tmp_path, optimization={"max_epoch": 1}))
+    assert trainer.state.num_updates == len(recorded.updates) == 9
+    assert trainer.state.skipped_updates == 1
+    assert "update 1 is left out: memory did not suffice for the batch of sentences [" in caplog.text
+
+
+@pytest.mark.parametrize("on_oom", ["skip", "stop"])
+def test_gradients_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_oom: str) -> None:
+    trainer = build_trainer(toy_config(tmp_path, optimization={"max_epoch": 1, "on_oom": on_oom}))
+    _fail_once(monkeypatch, trainer.parts.step._precision, "gradients", _of_the_cpu())
+    if on_oom == "skip":
+        trainer.train()
+        assert (trainer.state.num_updates, trainer.state.skipped_updates) == (9, 1)
+        return
+    with pytest.raises(
+        MemoryExhaustedError, match=r"^update 1: memory did not suffice for the gradients of sentences \["
+    ):
+        trainer.train()
+
+
+def test_an_optimizer_without_memory_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some weights may be updated by then."""
+    trainer = build_trainer(toy_config(tmp_path))
+    _fail_once(monkeypatch, trainer.parts.optimizer, "step", torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(
+        MemoryExhaustedError, match=r"^update 1: memory did not suffice for the optimizer's step .* optimizer=adafactor"
+    ):
+        trainer.train()
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, (owner, method) in enumerate([(ToyTask, "train_loss"), (torch.optim.Adam, "step")]):
+        with monkeypatch.context() as patched:
+            trainer = build_trainer(toy_config(tmp_path / str(number)))
+            _fail_once(patched, trainer.parts.optimizer if method == "step" else owner, method, RuntimeError("a bug"))
+            with pytest.raises(RuntimeError, match=r"^a bug$"):
+                trainer.train()
+
+
+class _Two(SingleProcess):
+    """One process that takes itself for one of two."""
+
+    world_size = 2
+
+
+@pytest.mark.parametrize(
+    ("failing", "text"),
+    [
+        ({1}, ""),
+        ({1, 2}, r"^update 1: memory did not suffice for a batch, nor for a small one in its place\. Set a smaller"),
+    ],
+)
+def test_a_process_takes_part_with_a_small_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: set[int], text: str
+) -> None:
+    samples = _exhausting(monkeypatch, "train_loss", failing)
+    trainer = build_trainer(toy_config(tmp_path))
+    trainer.parts.step._communication = _Two()
+    batch = next(trainer.parts.data.begin_epoch(shuffle=True))
+    if text:
+        with pytest.raises(MemoryExhaustedError, match=text):
+            trainer.parts.step.run([batch], 0)
+        return
+    result = trainer.parts.step.run([batch], 0)
+    assert result.skipped == f"memory did not suffice for the batch of {describe_batch(batch)}"
+    assert [len(sample["id"]) for sample in samples] == [len(batch["id"]), 2]
+
+
+def test_an_exchange_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it has begun, zeros are sent instead; afterwards the others cannot be told."""
+    trainer = build_trainer(toy_config(tmp_path))
+    step, batch = trainer.parts.step, next(trainer.parts.data.begin_epoch(shuffle=True))
+    with monkeypatch.context() as patched:
+        _fail_once(patched, step._parallel, "finish", _of_the_cpu())
+        assert step.run([batch], 0).skipped == "memory did not suffice for the exchange of gradients"
+    _fail_once(monkeypatch, step._parallel, "finish", _of_the_cpu())
+    monkeypatch.setattr(step._parallel, "is_broken", True)
+    with pytest.raises(MemoryExhaustedError, match="in the midst of the exchange of gradients"):
+        step.run([batch], 0)
+
+
 def test_validation_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, whole, _ = run(toy_config(tmp_path / "whole", optimization={"max_epoch": 1}))
     _exhausting(monkeypatch, "valid_step", {1})
@@ -322,6 +428,12 @@ def test_validation_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.Monke
         [figures["loss"] for stream, figures, _ in lines if stream == "valid"] for lines in (whole.lines, again.lines)
     ]
     assert losses[0] == losses[1]
+
+
+def test_validation_without_main_memory_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail_once(monkeypatch, ToyTask, "valid_step", _of_the_cpu())
+    trainer, _, _ = run(toy_config(tmp_path, optimization={"max_epoch": 1}))
+    assert trainer.state.num_updates == 10
 
 
 def test_validation_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

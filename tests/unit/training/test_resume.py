@@ -199,6 +199,17 @@ def test_another_vocabulary(tmp_path: Path) -> None:
     assert "12 entries there, 16 here" in text
 
 
+def test_another_vocabulary_of_the_same_size(tmp_path: Path) -> None:
+    run(toy_config(tmp_path), stop_after=1)
+    (place,) = tmp_path.rglob("checkpoint_last.pt")
+    state = read_checkpoint(place)
+    assert state.task["dictionaries"]["target"]
+    state.task["dictionaries"]["target"] = "0"
+    write_checkpoint(place, state)
+    with pytest.raises(CheckpointError, match=r"with other words, .* than those of the target dictionary \(12 "):
+        run(toy_config(tmp_path))
+
+
 def test_another_model(tmp_path: Path) -> None:
     run(toy_config(tmp_path), stop_after=1)
     with pytest.raises(CheckpointError, match="The model is another one"):

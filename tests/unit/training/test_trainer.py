@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import signal
@@ -141,11 +142,14 @@ def test_saves_and_validations_by_updates(tmp_path: Path) -> None:
 
 
 def test_several_validation_subsets(tmp_path: Path) -> None:
-    config = toy_config(tmp_path, optimization={"max_epoch": 1}, dataset={"valid_subset": "valid1,valid"})
+    config = toy_config(tmp_path, optimization={"max_epoch": 2}, dataset={"valid_subset": "valid1,valid"})
     _, recorded, _ = run(config)
     streams = [stream for stream, _, _ in recorded.lines]
-    assert streams == ["valid1", "valid", "train"]
+    assert streams == ["valid1", "valid", "train"] * 2
     assert recorded.saves[0][0].value == recorded.lines[0][1]["loss"]
+    told = [figures.get("best_loss") for stream, figures, _ in recorded.lines if stream != "train"]
+    first = [figures["loss"] for stream, figures, _ in recorded.lines if stream == "valid1"]
+    assert told == [None, None, min(first), None], "what is best is told of the subset that decides it"
 
 
 def test_validation_counts_every_sentence(tmp_path: Path) -> None:
@@ -233,7 +237,7 @@ def test_data_that_changes_with_the_epoch(tmp_path: Path, monkeypatch: pytest.Mo
 def test_empty_batches_add_nothing(tmp_path: Path) -> None:
     trainer = build_trainer(toy_config(tmp_path))
     iterator = trainer.parts.data.iterator
-    batch = iterator.first_batch
+    batch = iterator.spare_batch
     alone = trainer.parts.step.run([batch], 0)
     norm = alone.grad_norm
     with_empty = trainer.parts.step.run([batch, {}], 0)
@@ -333,6 +337,18 @@ def test_what_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
     assert "set dataset.max_tokens (tokens) or dataset.batch_size (sentences)" in text
     assert "distributed_training.distributed_world_size=2" in text
     assert "checkpoint.checkpoint_shard_count=2" in text
+
+
+def test_options_for_several_processes_that_one_passes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    distributed = {"ddp_comm_hook": "fp16", "zero_sharding": "os", "use_sharded_state": True, "cpu_offload": True}
+    with caplog.at_level(logging.WARNING):
+        build_trainer(toy_config(tmp_path, distributed_training=distributed))
+    for option in ("ddp_comm_hook=fp16", "zero_sharding=os", "use_sharded_state=true", "cpu_offload=true"):
+        assert f"distributed_training.{option} has no effect in a single process" in caplog.text
+    assert "optimizer=cpu_adam keeps the optimizer in main memory" in caplog.text
+    caplog.clear()
+    build_trainer(toy_config(tmp_path))
+    assert caplog.text == ""
 
 
 def test_an_epoch_without_updates_is_refused_rather_than_repeated_for_ever(tmp_path: Path) -> None:

@@ -131,6 +131,42 @@ def test_the_oldest_checkpoints_name_no_task() -> None:
 def test_old_language_models_say_otherwise_what_is_tied_and_normed(
     old: dict[str, Any], tied: bool, no_norm: bool
 ) -> None:
-    config = config_from_args({"arch": "transformer_lm_wiki103", "task": "language_modeling", **old})["model"]
+    config = config_from_args({"arch": "transformer_lm", "task": "language_modeling", **old})["model"]
     assert config["_name"] == "transformer_lm"
     assert (config.get("tie_adaptive_proj", False), config.get("no_decoder_final_norm", False)) == (tied, no_norm)
+
+
+def test_a_namespace_that_only_names_its_architecture_gets_its_values() -> None:
+    model = config_from_args({"arch": "transformer_iwslt_de_en", "encoder_layers": 3})["model"]
+    assert (model["_name"], model["encoder_ffn_embed_dim"], model["encoder_layers"]) == ("transformer", 1024, 3)
+    model = config_from_cfg({"model": {"_name": "transformer_lm_gpt2_small", "decoder_layers": 2}})["model"]
+    assert (model["_name"], model["decoder_embed_dim"], model["decoder_layers"]) == ("transformer_lm", 1024, 2)
+
+
+def test_the_end_of_a_cosine_schedule_is_not_where_training_stops() -> None:
+    new = {"_name": "cosine", "lr": [1.0], "min_lr": 0.1}
+    assert config_from_cfg({"lr_scheduler": new})["lr_scheduler"]["min_lr"] == 0.1
+    old = {"arch": "transformer", "lr_scheduler": "cosine", "max_lr": 1.0, "lr": [0.1], "min_lr": 1e-9}
+    config = config_from_args(old)
+    assert (config["lr_scheduler"]["lr"], config["lr_scheduler"]["min_lr"]) == ([1.0], 0.1)
+    assert config["optimization"]["stop_min_lr"] == 1e-9
+    assert config_from_args({"arch": "transformer", "min_lr": 1e-9})["optimization"]["stop_min_lr"] == 1e-9
+
+
+@pytest.mark.parametrize(("value", "kept"), [(True, "hard"), (False, None), ("soft", "soft")])
+def test_what_was_a_switch_once(value: Any, kept: str | None) -> None:
+    assert config_from_cfg({"generation": {"print_alignment": value}})["generation"]["print_alignment"] == kept
+
+
+def test_a_namespace_as_the_task_names_it_by_its_flag() -> None:
+    config = config_from_cfg({"task": {"task": "language_modeling", "data": "bin", "arch": "x", "save_dir": "y"}})
+    assert config["task"] == {"_name": "language_modeling", "data": "bin"}
+
+
+def test_the_architectures_of_language_models_set_a_number_to_false() -> None:
+    options = {"base_layers": 0, "base_sublayers": 1, "base_shuffle": False, "decoder_embed_dim": 8}
+    args = {"arch": "transformer_lm_gpt", "task": "language_modeling", "data": "bin", **options}
+    cfg = {"model": {"_name": "transformer_lm_gpt", **options, "base_shuffle": 0}}
+    for converted in (config_from_args(args), config_from_cfg(cfg)):
+        model = root_from_dict(converted, partial=True).model
+        assert (model.base_shuffle, model.decoder_embed_dim) == (0, 8)  # type: ignore[union-attr]

@@ -179,6 +179,14 @@ def test_a_model_knows_its_criterion_by_fairseq_s_own_flag() -> None:
     assert vars(to_root_config("train", given).model)["criterion"] == "adaptive_loss"
 
 
+def test_the_peak_of_a_triangle_is_its_own() -> None:
+    """`--max-lr` is an old spelling beside a cosine schedule alone."""
+    schedule = ["--lr-scheduler", "triangular", "--lr", "0.1", "--max-lr", "0.5"]
+    given = translate("train", [*TOY[:6], "--criterion", "toy_criterion", *schedule])
+    assert given["lr_scheduler"] == {"_name": "triangular", "max_lr": "0.5"}
+    assert given["optimization"]["lr"] == "0.1"
+
+
 def test_overrides_give_what_the_flags_say() -> None:
     argv = [*TOY, "data bin", "--lr", "5e-4,1e-4", "--toy-betas", "(0.9, 0.98)", "--fp16", "--save-dir", "${x}'\"y"]
     overrides = to_overrides("train", argv)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from seqkit.checkpoint.weights import reorder_optimizer_state
+from seqkit.errors import CheckpointError
 from seqkit.interop.fairseq.training_state import (
     convert_average,
     convert_metrics,
     convert_optimizer,
-    name_parameters,
+    convert_train_time,
 )
 from seqkit.metrics.aggregator import Aggregator
 from seqkit.optim.adam import Adam
@@ -44,11 +47,81 @@ def test_parameters_are_named_in_the_order_of_the_model() -> None:
     assert named["param_groups"][0]["param_names"] == ["embed.weight", "layer.bias"]
 
 
-def test_state_that_does_not_match_stays_without_names() -> None:
-    weights = {"a": torch.zeros(2), "b": torch.zeros(3)}
-    for shapes in ([(5,)], [(3,), (2,)]):
-        optimizer = _optimizer(shapes)
-        assert name_parameters(optimizer, weights) == optimizer
+def test_what_was_tied_on_a_gpu_is_one_parameter_again() -> None:
+    """fairseq copied tensors to the CPU one by one, so that a file has each name's own copy."""
+    tied = torch.arange(6.0).view(3, 2)
+    model = {"encoder.weight": tied, "norm.weight": torch.ones(2), "norm2.weight": torch.ones(2)}
+    model |= {"decoder.weight": tied.clone(), "other.weight": tied + 1, "output.weight": tied.clone()}
+    named, _ = convert_optimizer(_optimizer([(3, 2), (2,), (2,), (3, 2)]), model, {})
+    assert named["param_groups"][0]["param_names"] == ["encoder.weight", "norm.weight", "norm2.weight", "other.weight"]
+
+
+def test_packed_projections_share_their_state_out() -> None:
+    model = {
+        "decoder.layers.0.self_attn.in_proj_weight": torch.zeros(6, 2),
+        "decoder.layers.0.self_attn.in_proj_bias": torch.zeros(6),
+        "decoder.layers.0.layer_norms.1.weight": torch.zeros(2),
+    }
+    recorded = _optimizer([(6, 2), (6,), (2,)])
+    recorded["state"][0]["exp_avg"] = torch.arange(12.0).view(6, 2)  # type: ignore[index]
+    recorded["state"][1]["exp_avg"] = torch.arange(6.0)  # type: ignore[index]
+    named, _ = convert_optimizer(recorded, model, {})
+    prefix = "decoder.layers.0."
+    assert [name.removeprefix(prefix) for name in named["param_groups"][0]["param_names"]] == [
+        "self_attn.q_proj.weight",
+        "self_attn.k_proj.weight",
+        "self_attn.v_proj.weight",
+        "self_attn.q_proj.bias",
+        "self_attn.k_proj.bias",
+        "self_attn.v_proj.bias",
+        "encoder_attn_layer_norm.weight",
+    ]
+    assert [state["exp_avg"].flatten().tolist() for state in named["state"].values()] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, 10, 11],
+        [0, 1],
+        [2, 3],
+        [4, 5],
+        [0, 0],
+    ]
+    assert [state["step"] for state in named["state"].values()] == [1] * 7
+
+
+def test_parameters_that_nothing_is_kept_of_lose_their_number() -> None:
+    model = {"layers.0.conv.conv_bias": torch.zeros(2), "layers.0.conv.weight_linear.weight": torch.zeros(3, 2)}
+    recorded = _optimizer([(2,), (3, 2)])
+    del recorded["state"][0]  # type: ignore[attr-defined]
+    named, _ = convert_optimizer(recorded, model, {})
+    assert named["param_groups"][0]["param_names"] == ["layers.0.conv.weight_linear.weight"]
+    assert set(named["state"]) == {0}
+
+
+@pytest.mark.parametrize("shapes", [[(6,)], [(3,), (2,)]])
+def test_state_of_other_parameters_is_refused_by_training(shapes: list[tuple[int, ...]]) -> None:
+    model = {"a": torch.zeros(2), "b": torch.zeros(3)}
+    named, _ = convert_optimizer(_optimizer(shapes), model, {})
+    with pytest.raises(CheckpointError, match=r"for other parameters \(a, b, parameter 0 of the file.*reset_optimizer"):
+        reorder_optimizer_state(named, ["a", "b"], "old.pt")
+
+
+def test_state_kept_for_a_packed_projection_as_a_whole_is_refused_by_training() -> None:
+    """Adafactor's rows and columns."""
+    model = {"attn.in_proj_weight": torch.zeros(6, 2)}
+    recorded = {
+        "state": {0: {"step": 1, "exp_avg_sq_row": torch.zeros(6), "exp_avg_sq_col": torch.zeros(2)}},
+        "param_groups": [{"params": [0]}],
+    }
+    named, _ = convert_optimizer(recorded, model, {})
+    with pytest.raises(CheckpointError, match="reset_optimizer"):
+        reorder_optimizer_state(named, ["attn.q_proj.weight", "attn.k_proj.weight", "attn.v_proj.weight"], "old.pt")
+
+
+def test_seconds_trained_are_in_an_old_stopwatch() -> None:
+    assert convert_train_time({"previous_training_time": torch.tensor(3.5)}) == 3.5
+    assert convert_train_time({"train_meters": {"train_wall": {"sum": 12.5, "n": 3}}}) == 12.5
+    assert convert_train_time({"train_meters": {"train_wall": None}}) == 0.0
+    assert convert_train_time({}) == 0.0
 
 
 def _weights() -> dict[str, torch.Tensor]:
@@ -76,11 +149,12 @@ def test_a_vector_of_all_parameters_is_cut_into_them() -> None:
     assert torch.equal(optimizer["state"][2]["exp_avg"], torch.arange(10.0, 15.0))
 
 
-def test_a_vector_of_other_parameters_stays() -> None:
+def test_a_vector_of_other_parameters_is_refused_by_training() -> None:
     flat = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"params": [0]}]}
     optimizer, extra = convert_optimizer(flat, _weights(), {})
     assert extra == {}
-    assert optimizer["param_groups"] == [{"params": [0]}]
+    with pytest.raises(CheckpointError, match="reset_optimizer"):
+        reorder_optimizer_state(optimizer, ["embed.weight", "layer.bias"], "old.pt")
 
 
 def test_the_cut_state_goes_on_in_an_optimizer() -> None:

@@ -84,7 +84,13 @@ def test_polynomial_decay_force_anneal_keeps_the_rate():
     scheduler = make("polynomial_decay", lr=[0.1, 0.3], total_num_update=10, force_anneal=2)
     scheduler.step_begin_epoch(1)
     halfway = scheduler.step_update(5)
-    assert scheduler.step_begin_epoch(2) == halfway == pytest.approx(0.05)
+    assert scheduler.step_begin_epoch(2) == halfway == pytest.approx(0.15)
+
+
+def test_polynomial_decay_is_one_rate_ahead_as_in_fairseq():
+    scheduler = make("polynomial_decay", lr=[0.1, 0.3, 0.2], total_num_update=10)
+    assert scheduler.lr == 0.1
+    assert [scheduler.step_begin_epoch(epoch) for epoch in (1, 2, 3)] == [0.3, 0.2, 0.2]
 
 
 def test_cosine_one_period():
@@ -127,6 +133,7 @@ def test_manual():
     assert scheduler.lr == 0.7
     assert [scheduler.step_begin_epoch(epoch) for epoch in (1, 2, 3, 4, 9)] == [0.7, 0.3, 0.3, 0.1, 0.1]
     assert rates(scheduler, [29, 30]) == [0.1, 0.05]
+    assert scheduler.state_dict() == {"lr": 0.1}, "the rate at the beginning of the epoch, as in fairseq"
     assert make("manual", lr=[0.7], update2lr="{'1': 0.2}").lr == 0.2
 
 
@@ -154,6 +161,12 @@ def test_reduce_on_plateau_maximizing_and_resuming():
     other.load_state_dict(scheduler.state_dict())
     assert other.step(3, 29.5) == 0.5, "epochs without improvement are still counted after a resume"
     assert other.step(4, 31.0) == 0.5
+
+
+def test_reduce_on_plateau_starts_low_only_where_there_is_a_warmup():
+    assert make("reduce_lr_on_plateau", lr=[1.0], warmup_init_lr=0.1).lr == 1.0
+    assert make("reduce_lr_on_plateau", lr=[1.0], warmup_init_lr=0.1, warmup_updates=2).lr == 0.1
+    assert make("reduce_lr_on_plateau", lr=[1.0], warmup_updates=2).lr == 0.0
 
 
 def test_reduce_on_plateau_waits_for_warmup():
