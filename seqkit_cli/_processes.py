@@ -28,6 +28,8 @@ from seqkit.registry import import_user_dir
 
 logger = logging.getLogger(__name__)
 
+_INTERRUPTED = 128 + int(signal.SIGINT)
+
 Work = Callable[[RootConfig, Communication], int]
 """What a command does in each process: an importable function."""
 
@@ -46,6 +48,7 @@ def run_processes(config: RootConfig, work: Work, command: str, *, log_to_stderr
 
     Raises:
         UserError: options and environment contradict each other.
+        KeyboardInterrupt: Ctrl-C has ended the processes.
     """
     cpu = config.common.cpu or not torch.cuda.is_available()
     gpus = 0 if cpu else torch.cuda.device_count()
@@ -55,10 +58,14 @@ def run_processes(config: RootConfig, work: Work, command: str, *, log_to_stderr
         return work(config, SingleProcess())
     tell = functools.partial(_tell, command)
     if plan.starts == 0:
-        return _be_member(plan, config, work, tell)
-    logger.info("starting %d of %d processes on this machine (%s)", plan.starts, plan.world_size, plan.origin)
-    content = to_dict(config)
-    return start_members(plan, _begin, (content, config.given, work, log_to_stderr), tell=tell)
+        code = _be_member(plan, config, work, tell)
+    else:
+        logger.info("starting %d of %d processes on this machine (%s)", plan.starts, plan.world_size, plan.origin)
+        content = to_dict(config)
+        code = start_members(plan, _begin, (content, config.given, work, log_to_stderr), tell=tell)
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt  # as it would in a single process
+    return code
 
 
 def interrupted_by(code: int) -> signal.Signals | None:
@@ -131,7 +138,5 @@ def _quiet(rank: int) -> Iterator[None]:
 
 
 def _tell(command: str, failure: Failure, world_size: int) -> None:
-    if failure.exit_code == 128 + int(signal.SIGINT):
-        print(f"{command}: interrupted", file=sys.stderr)
-    else:
+    if failure.exit_code != _INTERRUPTED:  # which the command tells itself
         print(f"{command}: error: {told(failure, world_size)}", file=sys.stderr, flush=True)

@@ -35,7 +35,6 @@ def quantize_models(models: Sequence[Model], quantize: str, device: torch.device
     for model in models:
         if is_quantized(model):
             continue
-        before = sum(parameter.numel() for parameter in model.parameters())
         layers = quantize_linears(model)
         if not layers:
             raise ConfigError(
@@ -43,14 +42,7 @@ def quantize_models(models: Sequence[Model], quantize: str, device: torch.device
                 "gain by it; leave it out"
             )
         model.requires_grad_(False)
-        left = sum(parameter.numel() for parameter in model.parameters())
-        logger.info(
-            "%s: %d linear layers in int8, %s of %s parameters left in float32",
-            type(model).__name__,
-            layers,
-            f"{left:,}",
-            f"{before:,}",
-        )
+        logger.info("%s: %d linear layers in int8", type(model).__name__, layers)
 
 
 def _check_use(quantize: str, device: torch.device, dtype: torch.dtype) -> None:

@@ -162,12 +162,20 @@ def _packed_product(input: Tensor, packed: tuple[Tensor, Tensor], unit: Tensor) 
 
 @functools.cache
 def _has_packed_kernel() -> bool:
-    """Elsewhere the operator is missing, or far slower."""
-    return (
-        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-        and hasattr(torch.ops.onednn, "qlinear_prepack")
-    )
+    """Whether PyTorch has the operator, and in a form that is fast: elsewhere than on these processors it is not."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return False
+    try:
+        one = _packed_product(torch.full((2, 4), _OFFSET + 1, dtype=torch.uint8), _pack(_ones(4, 4)), torch.ones(4))
+    except (AttributeError, RuntimeError):  # it is no part of PyTorch's stable interface
+        return False
+    return bool(one.eq(4).all())
+
+
+def _ones(rows: int, columns: int) -> Tensor:
+    return torch.ones(rows, columns, dtype=torch.int8)
 
 
 @functools.cache
