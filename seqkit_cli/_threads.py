@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 _SPINS = "10000"
-"""Rounds of waiting before a thread sleeps. With 5,000 and more, nothing is lost on a machine that does nothing else."""
+"""Rounds of waiting before a thread sleeps: from 5,000 on, nothing is lost on a machine that does nothing else."""
 
 
 def wait_briefly() -> None:

@@ -405,9 +405,9 @@ class GenerationConfig(Config):
     eos_token: str | None = option(None, "symbol that ends the output, where it is not </s>")
     quantize: str = option(
         "none",
-        "on a CPU, keep the weights of large linear layers in 8 bits, and multiply in 8 bits: several times as fast, for "
-        "a small loss of precision (a few hundredths of a BLEU). Half precision on a GPU, or on a CPU made for it, is "
-        "common.fp16 or common.bf16",
+        "on a CPU, keep the weights of large linear layers in 8 bits, and multiply in 8 bits: faster where layers are "
+        "large, for a small loss of precision (a few hundredths of a BLEU). Half precision on a GPU, or on a CPU made "
+        "for it, is common.fp16 or common.bf16",
         choices=("none", "int8"),
     )
     max_len_per_batch: bool = option(

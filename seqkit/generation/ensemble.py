@@ -19,6 +19,7 @@ from seqkit.errors import ConfigError
 from seqkit.generation.dropout import evaluating
 from seqkit.models.base import EncoderDecoderModel, EncoderOutput, IncrementalDecoder, LanguageModel, Model
 from seqkit.modules.cache import DecoderCache, TransformerCache
+from seqkit.modules.packed_linear import quick
 from seqkit.modules.positional_embedding import LearnedPositionalEmbedding
 
 
@@ -187,7 +188,8 @@ class _ModelState:
         if isinstance(model, EncoderDecoderModel):
             self.encoder_out = model.encoder(**sources)
         # What is made here is nobody else's, so that it may be normalised where it stands.
-        self.projection = model.output_linear() if type(model).normalized_probs is Model.normalized_probs else None
+        linear = model.output_linear() if type(model).normalized_probs is Model.normalized_probs else None
+        self.projection = None if linear is None else quick(linear)
         self.cache: DecoderCache | None = None
         if model.supports_cache:
             rows = int(sources["src_tokens"].size(0)) * beam

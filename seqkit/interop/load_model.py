@@ -21,6 +21,7 @@ from seqkit.data.dictionary import Dictionary
 from seqkit.errors import CheckpointError, ConfigError, did_you_mean
 from seqkit.generation.quantize import quantize_models
 from seqkit.interop.open_checkpoint import open_parts
+from seqkit.models._transformer_stack import TransformerEncoder
 from seqkit.models.base import LanguageModel, Model
 from seqkit.modules.packed_linear import pack_linears
 from seqkit.registry import registry
@@ -171,6 +172,9 @@ def prepare_for_use(
         model.to(device=device, dtype=dtype)
         if device.type == "cpu" and dtype == torch.float32:
             pack_linears(model)
+        for module in model.modules():
+            if isinstance(module, TransformerEncoder):
+                module.omits_padding = True
 
 
 def open_to_use(

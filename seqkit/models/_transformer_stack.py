@@ -18,9 +18,10 @@ from torch.utils.checkpoint import checkpoint
 from seqkit.models.base import Encoder, EncoderOutput, IncrementalDecoder, ModelOutput
 from seqkit.modules.adaptive_input import AdaptiveInput
 from seqkit.modules.adaptive_softmax import AdaptiveSoftmax
-from seqkit.modules.attention import causal_bias, mask_for_step, padding_mask_to_bias
+from seqkit.modules.attention import causal_bias, padding_mask_to_bias
 from seqkit.modules.cache import MASKED, DecoderCache, TransformerCache
 from seqkit.modules.character_token_embedder import CharacterTokenEmbedder
+from seqkit.modules.decoder_step import DecoderLayerStep, mask_for_step
 from seqkit.modules.dropout import Dropout
 from seqkit.modules.layer_drop import LayerDropList
 from seqkit.modules.packed_cache import PackedCache
@@ -69,6 +70,10 @@ class TransformerEncoder(Encoder):
         layers: at least one.
         embed_dim: C.
         max_positions: the longest source, in tokens.
+
+    Attributes:
+        omits_padding: whether it may leave positions that are padding out, on a CPU without gradients. Nothing reads
+            their states, which are zero then; those of the others are the same.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class TransformerEncoder(Encoder):
         self.layer_norm = nn.LayerNorm(embed_dim) if options.final_norm else None
         self.dropout_module = Dropout(options.dropout)
         self.options = options
+        self.omits_padding = False
         self._max_positions = max_positions
         _keep_layers_on_load(self, options.layers_to_keep)
 
@@ -113,7 +119,9 @@ class TransformerEncoder(Encoder):
             x = x.masked_fill(padding_mask.unsqueeze(-1), 0.0)
             mask = padding_mask_to_bias(padding_mask, x.dtype)
         hidden_states = [x] if return_all_hiddens else []
-        places = None if padding_mask is None or return_all_hiddens else _worth_gathering(padding_mask)
+        places: Tensor | None = None
+        if self.omits_padding and padding_mask is not None and not return_all_hiddens:
+            places = _worth_gathering(padding_mask)
         if places is not None:
             x = x.flatten(0, 1).index_select(0, places)
         for _, layer in self.layers.active():
@@ -289,10 +297,14 @@ class TransformerDecoder(IncrementalDecoder):
         self, tokens: Tensor, encoder_out: EncoderOutput | None, cache: TransformerCache, wanted: int | None
     ) -> tuple[Tensor, list[Tensor], Tensor | None]:
         source = None if encoder_out is None else encoder_out.states
-        dtype = next(self.parameters()).dtype
-        if cache.stored == 0 and source is not None:
-            cache.set_source(source.size(0), _source_mask(encoder_out, dtype))
-        self_mask, positions = cache.advance(tokens.eq(self.padding_idx), dtype)
+        if not cache.steps:
+            cache.dtype = next(self.parameters()).dtype
+            if source is not None:
+                cache.set_source(source.size(0), _source_mask(encoder_out, cache.dtype))
+            for place, layer in enumerate(self.layers):
+                assert isinstance(layer, TransformerDecoderLayer)
+                cache.steps.append(DecoderLayerStep(layer, cache, place, source))
+        self_mask, positions = cache.advance(tokens.eq(self.padding_idx), cache.dtype)
         start = cache.stored - tokens.size(1)
         if self.cross_self_attention and source is not None:
             self_mask = _with_source_columns(self_mask, cache.source_mask, source, self_mask.size(0))
@@ -303,11 +315,8 @@ class TransformerDecoder(IncrementalDecoder):
             x = x.squeeze(1)
         hidden_states = [x]
         weights: Tensor | None = None
-        for place, layer in self.layers.active():
-            assert isinstance(layer, TransformerDecoderLayer)
-            x, layer_weights = layer.step(
-                x, source, cache, place, start=start, self_mask=self_mask, need_weights=place == wanted
-            )
+        for place, _ in self.layers.active():
+            x, layer_weights = cache.steps[place](x, start, self_mask, place == wanted)
             weights = layer_weights if layer_weights is not None else weights
             hidden_states.append(x)
         if one:

@@ -1,4 +1,4 @@
-"""Multi-head attention (Vaswani et al., 2017, section 3.2), for training and for incremental decoding.
+"""Multi-head attention (Vaswani et al., 2017, section 3.2).
 
 Knows nothing of layers, positions, or what the sequences are.
 Axes: B sentences, K rows per sentence, N = B·K query rows, T query length, S key length, C channels, H heads, D = C/H.
@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqkit.modules.cache import MASKED, SelfAttentionCache, SourceAttentionCache
+from seqkit.modules.cache import MASKED
 from seqkit.modules.dropout import Dropout
-from seqkit.modules.linear import is_plain, project_together
-from seqkit.modules.packed_linear import JoinedLinear, PackedLinear
+from seqkit.modules.linear import project_together
+from seqkit.modules.packed_linear import JoinedLinear, is_product
 
 
 def padding_mask_to_bias(padding_mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -29,26 +29,6 @@ def padding_mask_to_bias(padding_mask: Tensor, dtype: torch.dtype) -> Tensor:
 def causal_bias(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Additive mask (T, T) that hides the future."""
     return torch.full((length, length), MASKED, dtype=dtype, device=device).triu_(1)
-
-
-_MULTIPLE = 16
-"""Keys that one query at a time attends to are filled up to a multiple of this: what a processor's vectors hold."""
-
-
-def filled_up(length: int) -> int:
-    """The next multiple of 16."""
-    return -(-length // _MULTIPLE) * _MULTIPLE
-
-
-def mask_for_step(mask: Tensor, heads: int) -> Tensor:
-    """Of an additive mask (B, 1, K, S), what `MultiheadAttention` takes in a step of one new token: (B·H, K, S').
-
-    S' is S filled up to a multiple of 16, which makes softmax several times as fast.
-    """
-    missing = filled_up(mask.size(-1)) - mask.size(-1)
-    if missing:
-        mask = F.pad(mask, (0, missing), value=MASKED)
-    return mask.expand(-1, heads, -1, -1).flatten(0, 1)
 
 
 class MultiheadAttention(nn.Module):
@@ -84,7 +64,6 @@ class MultiheadAttention(nn.Module):
             raise ValueError(f"an attention of width {embed_dim} cannot be shared out to {num_heads} heads")
         self.embed_dim = embed_dim
         self.num_heads = num_heads
-        self._head_dim = embed_dim // num_heads
         self.dropout_module = Dropout(dropout)
         kdim = embed_dim if kdim is None else kdim
         vdim = embed_dim if vdim is None else vdim
@@ -158,100 +137,12 @@ class MultiheadAttention(nn.Module):
     def join_projections(self) -> None:
         """For inference: let one product give queries, keys and values, if plain layers of one size do."""
         layers = (self.q_proj, self.k_proj, self.v_proj)
-        if self.k_proj.in_features == self.v_proj.in_features == self.embed_dim and all(map(_is_of_floats, layers)):
+        if self.k_proj.in_features == self.v_proj.in_features == self.embed_dim and all(map(is_product, layers)):
             self.joined = JoinedLinear(layers)
 
     def project_source(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, S, D) of a source (B, S, C)."""
         return self._heads(self.k_proj(source)), self._heads(self.v_proj(source))
-
-    def forward_source(
-        self,
-        query: Tensor,
-        source: Tensor,
-        cache: SourceAttentionCache,
-        *,
-        mask: Tensor | None = None,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend from (N, T, C) to a source (B, S, C) whose keys and values are computed once, into `cache`.
-
-        `mask` (B, 1, 1, S) is read with the source.
-        """
-        if cache.bias is None:
-            cache.put(*self.project_source(source), mask, filled_up(source.size(1)))
-            if query.numel() % (source.size(0) * self.embed_dim):
-                raise ValueError(f"{query.size(0)} query rows cannot be shared out to {source.size(0)} sources")
-        # Rows of one sentence become further queries of it, so that the source is never repeated.
-        queries = self.q_proj(query).view(cache.sentences, -1, self.num_heads, self._head_dim)
-        context, weights = self._attend_from_few(queries.transpose(1, 2), cache.keys, cache.values, cache.bias)
-        result: Tensor = self.out_proj(context.view(query.shape))
-        if not need_weights:
-            return result, None
-        length = query.size(1) if query.dim() == 3 else 1
-        weights = weights.view(cache.sentences, self.num_heads, -1, length, weights.size(-1))[..., : source.size(1)]
-        return result, weights.transpose(1, 2).flatten(0, 1)
-
-    def forward_step(
-        self, query: Tensor, cache: SelfAttentionCache, *, mask: Tensor, beam: int, start: int, max_length: int
-    ) -> Tensor:
-        """Attend from one new position (N, C) to itself and to all earlier ones, kept in `cache`.
-
-        `mask` is what `mask_for_step` returns; the rest as of `forward_cached`. At the first position one row of each
-        sentence may stand for all.
-        """
-        sentences = mask.size(0) // self.num_heads
-        projected = self._project_for(query, cache).view(sentences, -1, 3, self.num_heads, self._head_dim)
-        projected = projected.permute(2, 0, 3, 1, 4)
-        keys, values = cache.append_one(projected[1:], beam, start, max_length, mask.size(2))
-        context, _ = self._attend_from_few(projected[0], keys, values, mask)
-        result: Tensor = self.out_proj(context.view(query.shape))
-        return result
-
-    def forward_cached(
-        self, query: Tensor, cache: SelfAttentionCache, *, mask: Tensor, beam: int, start: int, max_length: int
-    ) -> Tensor:
-        """Attend from new positions (N, T, C) to themselves and to all earlier ones, kept in `cache`.
-
-        `mask`: (N/K, 1, K·T, P + L·K), additive; `start`: positions cached before; the rest as in `TransformerCache`.
-        """
-        rows, new, channels = query.shape
-        projected = self._project_for(query, cache).view(rows // beam, beam, new, 3, self.num_heads, self._head_dim)
-        keys_values = projected[:, :, :, 1:].permute(3, 0, 1, 2, 4, 5)
-        keys, values = cache.append(keys_values, beam, start, max_length)
-        queries = projected[:, :, :, 0].flatten(1, 2).transpose(1, 2)
-        context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        result: Tensor = self.out_proj(context.transpose(1, 2).reshape(rows, new, channels))
-        return result
-
-    def _project_for(self, query: Tensor, cache: SelfAttentionCache) -> Tensor:
-        """Queries, keys and values (…, 3C)."""
-        if self.joined is not None:
-            return self.joined(query)
-        layers = (self.q_proj, self.k_proj, self.v_proj)
-        if not all(map(_is_of_floats, layers)):
-            return torch.cat([layer(query) for layer in layers], dim=-1)
-        if cache.joined is None:
-            cache.joined = JoinedLinear(layers)
-        return cache.joined(query)
-
-    def _attend_from_few(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """For few queries of each sentence, in two batched products.
-
-        Args:
-            queries: (B, H, K, D).
-            keys: (B·H, D, S).
-            values: (B·H, S, D).
-            mask: (B·H, K or 1, S), additive.
-
-        Returns:
-            The result (B, K, H, D), contiguous, and the weights before dropout (B·H, K, S).
-        """
-        sentences, heads, count, width = queries.shape
-        folded = queries.reshape(-1, count, width)
-        weights = torch.baddbmm(mask, folded, keys, alpha=width**-0.5).softmax(-1)
-        context = torch.bmm(self.dropout_module(weights) if self.training else weights, values)
-        return context.view(sentences, heads, count, width).transpose(1, 2).contiguous(), weights
 
     def _heads(self, tensor: Tensor) -> Tensor:
         batch, length, _ = tensor.shape
@@ -294,8 +185,3 @@ class MultiheadAttention(nn.Module):
             )
         result: Tensor = self.out_proj(context.transpose(1, 2).reshape(rows, length, channels))
         return result, weights
-
-
-def _is_of_floats(layer: nn.Linear) -> bool:
-    """Whether what a layer does is a product with its weight, and nothing more."""
-    return is_plain(layer) or type(layer) is PackedLinear

@@ -56,13 +56,11 @@ class SelfAttentionCache:
         buffer: (2, B, H, P + capacity·K, D): keys and values; P slots of the sentence's own in front (the source,
             where self-attention reads it too), then position by position the K rows.
         prefix: P.
-        joined: gives queries, keys and values by one product, where the layer has made one for this cache.
     """
 
     def __init__(self) -> None:
         self.buffer: Tensor | None = None
         self.prefix = 0
-        self.joined: Callable[[Tensor], Tensor] | None = None
 
     def put_prefix(self, keys: Tensor, values: Tensor) -> None:
         """Set the slots in front: keys and values (B, H, P, D) that all rows of a sentence read."""
@@ -186,6 +184,8 @@ class TransformerCache:
         device: where the tokens are.
 
     Attributes:
+        dtype: of what is stored; set with `steps`.
+        steps: the layers, made ready by the decoder at its first call.
         begins_alike: whether the first position may be that of one row of each sentence, which stands for all K.
 
     Raises:
@@ -203,6 +203,8 @@ class TransformerCache:
         self.self_attention = [SelfAttentionCache() for _ in range(layers)]
         self.source_attention = [SourceAttentionCache() for _ in range(layers)]
         self.source_mask: Tensor | None = None
+        self.dtype = torch.float32
+        self.steps: list[Callable[..., tuple[Tensor, Tensor | None]]] = []
         self._sources: int | None = None
         # For each row and position, which row of the sentence wrote it; -1 where the token was padding.
         self.ancestors = torch.empty(rows, min(max_length, _FIRST_POSITIONS), dtype=torch.int64, device=device)
@@ -228,7 +230,7 @@ class TransformerCache:
         self._sources = sentences
         self.source_mask = mask
 
-    def advance(self, padding: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def advance(self, padding: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Make room for new tokens and say what they may see. Call once per step, before the layers.
 
         Args:
@@ -239,7 +241,7 @@ class TransformerCache:
             mask: (N/K, 1, K·T, L·K) additive: `MASKED` for positions that another hypothesis wrote, that hold
                 padding, or that lie in the future; L counts the new tokens. It has no columns for a prefix.
             positions: (N, T) int64, how many tokens that are not padding there are up to and including each one;
-                0 at padding.
+                0 at padding. None where it is known that no token was padding: then all are counted.
 
         Raises:
             ValueError: the cache is full, or the rows are not those it was made for.
@@ -264,14 +266,16 @@ class TransformerCache:
             written = torch.where(padding.repeat_interleave(alike, 0), -1, written)
         self.ancestors[:, self._length : length] = written
         seen = self.ancestors[::alike, :length]
-        hidden = seen.view(-1, self.beam // alike, 1, length, 1) != self._slots
-        if new > 1:
-            steps = torch.arange(length, device=seen.device)
-            hidden = hidden | (steps > steps[self._length :].unsqueeze(1)).unsqueeze(-1)
-        mask = hidden.to(dtype).mul_(MASKED).view(self.rows // self.beam, 1, -1, length * self.beam)
-        if self._sees_all:
-            positions = torch.arange(self._length + 1, length + 1, device=seen.device).expand(rows, -1)
+        if self._sees_all and self.beam == new == 1:
+            mask = torch.zeros(rows, 1, 1, length, dtype=dtype)
         else:
+            hidden = seen.view(-1, self.beam // alike, 1, length, 1) != self._slots
+            if new > 1:
+                steps = torch.arange(length, device=seen.device)
+                hidden = hidden | (steps > steps[self._length :].unsqueeze(1)).unsqueeze(-1)
+            mask = hidden.to(dtype).mul_(MASKED).view(self.rows // self.beam, 1, -1, length * self.beam)
+        positions: Tensor | None = None
+        if not self._sees_all:
             real = seen >= 0
             counted = real.sum(1, keepdim=True) if new == 1 else real.cumsum(1)[:, self._length :]
             positions = counted.masked_fill(padding, 0)

@@ -76,6 +76,7 @@ class PackedCache(TransformerCache):
             if new == 1:
                 self._hide(begins, start)
         mask, positions = super().advance(padding, dtype)
+        assert positions is not None
         rows_TLK = mask.view(-1, self.beam, new, self._length, self.beam)
         if self.window is not None and self._length > self.window:
             steps = torch.arange(self._length, device=mask.device)

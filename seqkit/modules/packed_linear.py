@@ -1,13 +1,13 @@
 """Linear layers whose weights are also kept in the order in which a CPU multiplies fastest, for inference.
 
-Decoding multiplies the same weights with few rows at every step. oneDNN does that faster with weights it has rearranged
-("packed") once; a single row, with the transposed weight. Knows nothing of models.
-Axes: N rows, I inputs, O outputs.
+Decoding multiplies the same weights with few rows at every step. oneDNN does that faster with large weights it has
+rearranged ("packed") once; a single row, and small weights, go faster with the transposed weight. Knows nothing of
+models. Axes: N rows, I inputs, O outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -16,16 +16,18 @@ from torch import Tensor, nn
 
 from seqkit.modules.linear import is_plain
 
+_TRANSPOSED_FROM = 1 << 10
+"""Weights (I·O) from which a layout of their own pays."""
 _PACKED_FROM = 1 << 18
-"""Weights (I·O) from which packing pays: below, calling oneDNN costs more than it saves."""
-_MOST_PACKED = 1 << 28
-"""Weights of a model that are packed in all (1 GiB): a larger one would take too much memory a second time."""
+"""Weights from which packing pays: below, calling oneDNN costs more than it saves."""
+_MOST_WEIGHTS = 1 << 28
+"""Weights of a model that are kept twice (1 GiB each time); a larger model is left as it is."""
 
 
 class PackedLinear(nn.Linear):
-    """A linear map that packs its weight when it is first used on a CPU, in float32 and without gradients.
+    """A linear map that lays its weight out anew when it is first used on a CPU, in float32 and without gradients.
 
-    The packed copy is made anew when the weight was written into. Everywhere else this is `nn.Linear`, with the same
+    That copy is made again when the weight was written into. Everywhere else this is `nn.Linear`, with the same
     parameters.
 
     Args:
@@ -37,24 +39,39 @@ class PackedLinear(nn.Linear):
         nn.Module.__init__(self)  # nn.Linear's own makes new weights
         self.out_features, self.in_features = weight.shape
         self.weight = weight
-        self.bias = bias
+        self.register_parameter("bias", bias)
         self._forms: dict[str, Tensor] = {}
         self._version = -1
 
     def forward(self, input: Tensor) -> Tensor:
         """(…, I) to (…, O)."""
+        return self.quick(input.dtype, input.requires_grad)(input)
+
+    def quick(self, dtype: torch.dtype = torch.float32, requires_grad: bool = False) -> Callable[[Tensor], Tensor]:
+        """`forward`, for inputs of this kind and a weight that stays as it is: what can be asked once is asked now."""
         weight, bias = self.weight, self.bias
-        if weight.numel() < _PACKED_FROM or not _can_be_packed(weight, input):
-            return F.linear(input, weight, bias)
-        if input.numel() == self.in_features:
-            if self.out_features < 2 * self.in_features:
-                return F.linear(input, weight, bias)
-            transposed = self._form("transposed")
-            row_1I = input.view(1, -1)
-            result = torch.mm(row_1I, transposed) if bias is None else torch.addmm(bias, row_1I, transposed)
-            return result.view(*input.shape[:-1], self.out_features)
-        result = torch.ops.mkldnn._linear_pointwise(input, self._form("packed"), bias, "none", [], "")
-        return cast(Tensor, result)
+        if not self._has_forms_for(dtype, requires_grad):
+            return lambda x: F.linear(x, weight, bias)
+        if weight.numel() < _PACKED_FROM:
+            return _transposed_product(self._form("transposed"), bias)
+        return self._few_or_one
+
+    def _few_or_one(self, input: Tensor) -> Tensor:
+        bias = self.bias
+        if input.numel() > self.in_features:
+            result = torch.ops.mkldnn._linear_pointwise(input, self._form("packed"), bias, "none", [], "")
+            return cast(Tensor, result)
+        if self.out_features < 2 * self.in_features:
+            return F.linear(input, self.weight, bias)
+        return _transposed_product(self._form("transposed"), bias)(input)
+
+    def _has_forms_for(self, dtype: torch.dtype, requires_grad: bool) -> bool:
+        weight = self.weight
+        if weight.device.type != "cpu" or not weight.dtype == dtype == torch.float32:
+            return False
+        if torch.is_grad_enabled() and (weight.requires_grad or requires_grad):
+            return False
+        return not torch.is_autocast_enabled("cpu")
 
     def _form(self, kind: str) -> Tensor:
         """The weight as it is needed: `packed` by oneDNN, or `transposed` (I, O)."""
@@ -71,7 +88,7 @@ class PackedLinear(nn.Linear):
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedLinear:
         self._forms = {}
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -94,9 +111,19 @@ class JoinedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(…, I) to (…, O), O being the sum of the layers' outputs."""
-        weights = [layer.weight for layer in self._layers]
-        if torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in weights)):
+        if torch.is_grad_enabled() and (x.requires_grad or any(layer.weight.requires_grad for layer in self._layers)):
             return torch.cat([layer(x) for layer in self._layers], dim=-1)
+        result: Tensor = self._current()(x)
+        return result
+
+    def quick(self) -> Callable[[Tensor], Tensor]:
+        """The same for weights that stay as they are and inputs like those that will come."""
+        if torch.is_grad_enabled() and any(layer.weight.requires_grad for layer in self._layers):
+            return self
+        return self._current().quick()
+
+    def _current(self) -> PackedLinear:
+        weights = [layer.weight for layer in self._layers]
         known = [(_version(weight), weight.dtype, weight.device) for weight in weights]
         if self._joined is None or known != self._known:
             weight = nn.Parameter(torch.cat(weights), requires_grad=False)
@@ -104,8 +131,7 @@ class JoinedLinear:
             if self._layers[0].bias is not None:
                 bias = nn.Parameter(torch.cat([layer.bias for layer in self._layers]), requires_grad=False)
             self._joined, self._known = PackedLinear(weight, bias), known
-        result: Tensor = self._joined(x)
-        return result
+        return self._joined
 
 
 @runtime_checkable
@@ -118,7 +144,7 @@ class _JoinsProjections(Protocol):
 
 
 def pack_linears(model: nn.Module) -> None:
-    """Put a `PackedLinear` of the same parameters in the place of each large plain linear layer of a model.
+    """Put a `PackedLinear` of the same parameters in the place of each plain linear layer of a model.
 
     Projections of the same input are joined (`join_projections`). Nothing is done to a model too large to have its
     weights in memory twice, or where oneDNN is missing.
@@ -131,14 +157,53 @@ def pack_linears(model: nn.Module) -> None:
         if isinstance(module, _JoinsProjections):
             joins.append(module)
         for name, child in module.named_children():
-            if isinstance(child, nn.Linear) and is_plain(child) and child.weight.numel() >= _PACKED_FROM:
+            if isinstance(child, nn.Linear) and is_plain(child) and child.weight.numel() >= _TRANSPOSED_FROM:
                 found.append((module, name, child))
-    if sum(layer.weight.numel() for _, _, layer in found) > _MOST_PACKED:
+    if sum(layer.weight.numel() for _, _, layer in found) > _MOST_WEIGHTS:
         return
-    for module, name, layer in found:
-        setattr(module, name, PackedLinear(layer.weight, layer.bias).train(layer.training))
-    for module in joins:
-        module.join_projections()
+    for owner, name, layer in found:
+        assert isinstance(layer.weight, nn.Parameter)
+        setattr(owner, name, PackedLinear(layer.weight, layer.bias).train(layer.training))
+    for joining in joins:
+        joining.join_projections()
+
+
+def is_product(layer: nn.Module) -> bool:
+    """Whether what a layer does is a product with its float weight, and nothing more."""
+    return is_plain(layer) or type(layer) is PackedLinear
+
+
+def quick(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What calling a module does, at a fraction of the cost of calling a module; for weights that stay as they are.
+
+    A third of the time in which a small model is decoded goes into the looking up of parameters and hooks.
+    """
+    if isinstance(function, PackedLinear | JoinedLinear):
+        return function.quick()
+    if not isinstance(function, nn.Module) or _is_watched(function):
+        return function
+    if type(function) is nn.Linear:
+        weight, bias = function.weight, function.bias
+        return lambda x: F.linear(x, weight, bias)
+    if type(function) is nn.LayerNorm:
+        shape, scale, shift, eps = function.normalized_shape, function.weight, function.bias, function.eps
+        return lambda x: torch.layer_norm(x, shape, scale, shift, eps)
+    return function.forward
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether hooks want to know when the module is called."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
+
+
+def _transposed_product(weight_IO: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    def product(x: Tensor) -> Tensor:
+        rows_NI = x if x.dim() == 2 else x.reshape(-1, weight_IO.size(0))
+        rows_NO = torch.mm(rows_NI, weight_IO) if bias is None else torch.addmm(bias, rows_NI, weight_IO)
+        return rows_NO if x.dim() == 2 else rows_NO.view(*x.shape[:-1], -1)
+
+    return product
 
 
 def _version(weight: Tensor) -> int:
@@ -147,12 +212,5 @@ def _version(weight: Tensor) -> int:
 
 
 def _has_kernels() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _can_be_packed(weight: Tensor, input: Tensor) -> bool:
-    if torch.is_grad_enabled() and (weight.requires_grad or input.requires_grad):
-        return False
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or input.dtype != torch.float32:
-        return False
-    return input.numel() > 0 and not torch.is_autocast_enabled("cpu")
+    has_library: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_library and hasattr(torch.ops.mkldnn, "_linear_pointwise")

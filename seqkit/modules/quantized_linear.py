@@ -21,7 +21,7 @@ from seqkit.modules.attention import MultiheadAttention
 from seqkit.modules.linear import is_plain
 
 _QUANTIZED_FROM = 1 << 17
-"""Weights from which a layer is quantised: below, finding the input's scale costs more than the product saves."""
+"""Weights from which a layer is quantised: below, few rows pay more for the input's scale than they save."""
 _LARGEST = 127
 _OFFSET = 128
 """What a kernel for inputs without a sign has added to them."""
@@ -80,11 +80,12 @@ class QuantizedLinear(nn.Linear):
         rows_NI = input.reshape(-1, self.in_features)
         largest_N1 = rows_NI.abs().amax(1, keepdim=True)
         # In a row of zeros, 0/0 is NaN and its last byte any number; that is multiplied by the 0 of `largest_N1`.
+        whole_NI = rows_NI / largest_N1
         if self._is_for_packed(rows_NI.size(0)):
-            whole_NI = torch.addcdiv(self._to_whole_with_offset, rows_NI, largest_N1, value=_LARGEST)
+            torch.add(self._to_whole_with_offset, whole_NI, alpha=_LARGEST, out=whole_NI)
             result_NO = _packed_product(whole_NI.view(torch.int32).to(torch.uint8), self._pack(), self._unit)
         else:
-            whole_NI = torch.addcdiv(self._to_whole, rows_NI, largest_N1, value=_LARGEST)
+            torch.add(self._to_whole, whole_NI, alpha=_LARGEST, out=whole_NI)
             sums_NO = torch._int_mm(whole_NI.view(torch.int32).to(torch.int8), self.weight.t())
             result_NO = sums_NO * self._unit
         bias: Tensor | None = self.bias

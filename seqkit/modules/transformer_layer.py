@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from seqkit.modules.activation import activation
 from seqkit.modules.attention import MultiheadAttention, causal_bias
-from seqkit.modules.cache import TransformerCache
 from seqkit.modules.dropout import Dropout
 
 
@@ -195,7 +194,7 @@ class TransformerDecoderLayer(_TransformerLayer):
             x = x[:, skip:]
         else:
             attended, _ = self.self_attn(normed, key, mask=self_mask, is_causal=self_mask is None)
-        x = self._leave(x, self._scaled(attended), self.self_attn_layer_norm)
+        x = self._leave(x, self.scaled(attended), self.self_attn_layer_norm)
         weights: Tensor | None = None
         if self.encoder_attn is not None and source is not None:
             attended, weights = self.encoder_attn(
@@ -204,57 +203,7 @@ class TransformerDecoderLayer(_TransformerLayer):
             x = self._leave(x, attended, self.encoder_attn_layer_norm)
         return self._feed_forward(x), weights
 
-    def step(
-        self,
-        x: Tensor,
-        source: Tensor | None,
-        cache: TransformerCache,
-        place: int,
-        *,
-        start: int,
-        self_mask: Tensor,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """New target positions only; the earlier ones are in `cache`.
-
-        Args:
-            x: (N, T, C), or (N, C) for one new position.
-            source: (B, S, source_dim); read in the first step alone.
-            cache: takes up the new keys and values.
-            place: which layer of the cache this is.
-            start: positions decoded before.
-            self_mask: as `TransformerCache.advance` returns it, with columns for the source in front where
-                `cross_self_attention` is on; for one new position what `mask_for_step` makes of that.
-            need_weights: as in `forward`.
-        """
-        own = cache.self_attention[place]
-        if self.cross_self_attention and source is not None and start == 0:
-            keys, values = self.self_attn.project_source(source)
-            repeats = cache.rows // cache.beam // source.size(0)
-            own.put_prefix(keys.repeat_interleave(repeats, 0), values.repeat_interleave(repeats, 0))
-        attend = self.self_attn.forward_step if x.dim() == 2 else self.self_attn.forward_cached
-        attended = attend(
-            self._enter(x, self.self_attn_layer_norm),
-            own,
-            mask=self_mask,
-            beam=cache.beam,
-            start=start,
-            max_length=cache.max_length,
-        )
-        x = self._leave(x, self._scaled(attended), self.self_attn_layer_norm)
-        weights: Tensor | None = None
-        if self.encoder_attn is not None and source is not None:
-            attended, weights = self.encoder_attn.forward_source(
-                self._enter(x, self.encoder_attn_layer_norm),
-                source,
-                cache.source_attention[place],
-                mask=cache.source_mask,
-                need_weights=need_weights,
-            )
-            x = self._leave(x, attended, self.encoder_attn_layer_norm)
-        return self._feed_forward(x), weights
-
-    def _scaled(self, attended: Tensor) -> Tensor:
+    def scaled(self, attended: Tensor) -> Tensor:
         """The result (N, T, C) of self-attention with NormFormer's factors and norm."""
         if self.c_attn is not None:
             heads = attended.view(*attended.shape[:-1], self.c_attn.numel(), -1)

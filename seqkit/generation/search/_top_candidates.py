@@ -13,7 +13,7 @@ from seqkit.generation.search.base import Candidates
 
 _MEMBERS = 64
 _SORTED_AT_ONCE = 1 << 14
-"""Continuations of a sentence up to which `topk` over all of them costs less than the many small steps that avoid it."""
+"""Continuations up to which `topk` over all of them costs less than the many small steps that avoid it."""
 
 
 def top_candidates(log_probs_BKV: Tensor, scores_BK: Tensor, count: int) -> Candidates:
@@ -26,6 +26,9 @@ def top_candidates(log_probs_BKV: Tensor, scores_BK: Tensor, count: int) -> Cand
     if log_probs_BKV.device.type == "cpu" and many and count <= vocabulary // _MEMBERS:
         return _by_groups(log_probs_BKV, scores_BK, count)
     totals = (log_probs_BKV + scores_BK.unsqueeze(-1)).view(sentences, -1)
+    if count == hypotheses == 1:
+        best, tokens = totals.max(dim=1, keepdim=True)
+        return Candidates(best, tokens, torch.zeros_like(tokens))
     found = min(count, totals.size(1))
     scores, flat = totals.topk(found, dim=1)
     if found < count:
@@ -40,9 +43,9 @@ def _by_groups(log_probs_BKV: Tensor, scores_BK: Tensor, count: int) -> Candidat
     The `count` best tokens lie in the `count` groups with the best maxima. These maxima are one vectorised pass; `topk`
     over all of K·V takes many times as long on a CPU.
     """
-    sentences, _, vocabulary = log_probs_BKV.shape
+    sentences, hypotheses, vocabulary = log_probs_BKV.shape
     whole = vocabulary - vocabulary % _MEMBERS
-    maxima_BKG = log_probs_BKV[..., :whole].unflatten(2, (-1, _MEMBERS)).amax(dim=3)
+    maxima_BKG = log_probs_BKV[..., :whole].view(sentences, hypotheses, -1, _MEMBERS).amax(dim=3)
     if whole < vocabulary:
         maxima_BKG = torch.cat((maxima_BKG, log_probs_BKV[..., whole:].amax(dim=2, keepdim=True)), dim=2)
     groups = maxima_BKG.size(2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seqkit.modules.attention import MultiheadAttention, causal_bias, padding_mask_to_bias
-from seqkit.modules.cache import MASKED, SourceAttentionCache, TransformerCache
+from seqkit.modules.cache import MASKED
 
 
 def by_hand(module: MultiheadAttention, query: Tensor, source: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -65,33 +65,6 @@ def test_rows_share_their_sentences_source(need_weights: bool) -> None:
     if need_weights:
         torch.testing.assert_close(weights, repeated_weights)
         assert weights.shape == (6, 2, 4, 5)
-
-
-def test_a_source_is_projected_once() -> None:
-    module = MultiheadAttention(8, 2)
-    query, source = torch.randn(4, 1, 8), torch.randn(2, 5, 8)
-    cache = SourceAttentionCache()
-    first, _ = module.forward_source(query, source, cache)
-    again, _ = module.forward_source(query, torch.full_like(source, float("nan")), cache)
-    torch.testing.assert_close(first, module(query, source)[0])
-    assert torch.equal(first, again)
-
-
-@pytest.mark.parametrize("beam", [1, 2])
-@pytest.mark.parametrize("bias", [True, False])
-def test_cached_steps_equal_one_causal_pass(beam: int, bias: bool) -> None:
-    module = MultiheadAttention(8, 2, bias=bias)
-    x = torch.randn(4, 6, 8)
-    cache = TransformerCache(1, 4, 6, beam=beam, device="cpu")
-    parts = []
-    for start, end in [(0, 3), (3, 4), (4, 6)]:
-        mask, _ = cache.advance(torch.zeros(4, end - start, dtype=torch.bool), x.dtype)
-        parts.append(
-            module.forward_cached(
-                x[:, start:end], cache.self_attention[0], mask=mask, beam=beam, start=start, max_length=6
-            )
-        )
-    torch.testing.assert_close(torch.cat(parts, 1), module(x, is_causal=True)[0])
 
 
 def test_dropout_acts_in_training_alone_and_not_on_the_weights_returned() -> None:

@@ -23,10 +23,17 @@ def test_length_counts_positions() -> None:
 
 
 def test_mask_of_a_chunk_hides_the_future() -> None:
-    mask, positions = cache(1).advance(no_padding(1, 3), torch.float)
+    mask, _ = cache(1).advance(no_padding(1, 3), torch.float)
     expected = torch.tensor([[0.0, MASKED, MASKED], [0.0, 0.0, MASKED], [0.0, 0.0, 0.0]])
     assert torch.equal(mask[0, 0], expected)
-    assert positions.tolist() == [[1, 2, 3]]
+
+
+def test_without_padding_positions_are_simply_counted() -> None:
+    subject = cache(2)
+    assert subject.advance(no_padding(2, 3), torch.float)[1] is None
+    _, positions = subject.advance(torch.tensor([[False], [True]]), torch.float)
+    assert positions is not None
+    assert positions.tolist() == [[4], [0]]
 
 
 def test_mask_hides_padding_and_positions_skip_it() -> None:

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqkit.modules.cache import TransformerCache
 from seqkit.modules.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
 
 
@@ -62,18 +61,3 @@ def test_parameters_have_fairseqs_names_in_fairseqs_order() -> None:
     ]
     names = [name for name, _ in layer.named_parameters()]
     assert names == [f"{name}.{kind}" for name in expected for kind in ("weight", "bias")]
-
-
-@torch.no_grad()
-def test_steps_read_the_source_once() -> None:
-    layer = TransformerDecoderLayer(8, 12, 2).eval()
-    x, source = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
-    expected, _ = layer(x, source)
-    cache = TransformerCache(1, 2, 3, device="cpu")
-    parts = []
-    for place in range(3):
-        mask, _ = cache.advance(torch.zeros(2, 1, dtype=torch.bool), x.dtype)
-        given = source if place == 0 else torch.full_like(source, float("nan"))
-        part, _ = layer.step(x[:, place : place + 1], given, cache, 0, start=place, self_mask=mask)
-        parts.append(part)
-    torch.testing.assert_close(torch.cat(parts, 1), expected)
