@@ -7,6 +7,7 @@ models. Axes: N rows, I inputs, O outputs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -52,7 +53,7 @@ class PackedLinear(nn.Linear):
         weight, bias = self.weight, self.bias
         if not self._has_forms_for(dtype, requires_grad):
             return lambda x: F.linear(x, weight, bias)
-        if weight.numel() < _PACKED_FROM:
+        if weight.numel() < _PACKED_FROM or not _has_packed_kernel():
             return _transposed_product(self._form("transposed"), bias)
         return self._few_or_one
 
@@ -147,10 +148,8 @@ def pack_linears(model: nn.Module) -> None:
     """Put a `PackedLinear` of the same parameters in the place of each plain linear layer of a model.
 
     Projections of the same input are joined (`join_projections`). Nothing is done to a model too large to have its
-    weights in memory twice, or where oneDNN is missing.
+    weights in memory twice.
     """
-    if not _has_kernels():
-        return
     found: list[tuple[nn.Module, str, nn.Linear]] = []
     joins: list[_JoinsProjections] = []
     for module in model.modules():
@@ -159,11 +158,12 @@ def pack_linears(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.Linear) and is_plain(child) and child.weight.numel() >= _TRANSPOSED_FROM:
                 found.append((module, name, child))
-    if sum(layer.weight.numel() for _, _, layer in found) > _MOST_WEIGHTS:
+    layers = {layer for _, _, layer in found}
+    if sum(layer.weight.numel() for layer in layers) > _MOST_WEIGHTS:
         return
+    packed = {layer: PackedLinear(cast(nn.Parameter, layer.weight), layer.bias) for layer in layers}
     for owner, name, layer in found:
-        assert isinstance(layer.weight, nn.Parameter)
-        setattr(owner, name, PackedLinear(layer.weight, layer.bias).train(layer.training))
+        setattr(owner, name, packed[layer].train(layer.training))
     for joining in joins:
         joining.join_projections()
 
@@ -211,6 +211,7 @@ def _version(weight: Tensor) -> int:
     return 0 if weight.is_inference() else weight._version
 
 
-def _has_kernels() -> bool:
+@functools.cache
+def _has_packed_kernel() -> bool:
     has_library: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_library and hasattr(torch.ops.mkldnn, "_linear_pointwise")
