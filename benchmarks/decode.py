@@ -11,9 +11,10 @@ written into a temporary folder (for transformers: FSMT where norms are behind t
 A system is a library and a precision: `seqkit`, `ctranslate2` and `huggingface` are float32, `-int8` stands behind the
 first two. In each round the systems take turns in one process, the first one another each time. All get the same
 source tokens and give target tokens, with the same beam, in batches of equally many sentences of like length; loading
-models does not count. seqkit and CTranslate2 decode as many batches side by side as there are threads, transformers
-one after the other. Given are wall time and CPU time (of all threads; other processes show in it less), medians of the
-rounds, and how fast each system is compared with CTranslate2 of the same precision: the median of the rounds' ratios.
+models does not count. seqkit and CTranslate2 decode as many batches side by side as there are threads (seqkit by forked
+processes, whose start counts), transformers one after the other. Given are wall time and CPU time (of all threads and
+processes; what else the machine does shows in it less), medians of the rounds, and how fast each system is compared
+with CTranslate2 of the same precision: the median of the rounds' ratios.
 `equal` are outputs that are those of `seqkit`. A 1024 x 1024 x 1024 float32 product is timed as well, because machines
 differ.
 """
@@ -24,6 +25,7 @@ import argparse
 import copy
 import json
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -237,6 +239,7 @@ def seqkit(model: Model, task: Task, config: RootConfig, quantize: str) -> Decod
     config.common.cpu = True
     config.generation.quantize = quantize
     hub = Hub([copy.deepcopy(model)], config, task)
+    hub.forks = True  # as seqkit-generate does
 
     def decode(work: Work) -> list[str]:
         hub.config.dataset.batch_size = work.batch
@@ -332,9 +335,9 @@ def compete(decoders: dict[str, Decode], work: Work, rounds: int) -> Iterator[Ro
     for number in range(rounds):
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), cpu_seconds()
             decoders[name](work)
-            taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+            taken[name].append((time.perf_counter() - wall, cpu_seconds() - cpu))
     for name in names:
         other = "ctranslate2-int8" if name.endswith("-int8") else "ctranslate2"
         wall_ratio, cpu_ratio = (
@@ -361,6 +364,12 @@ def compete(decoders: dict[str, Decode], work: Work, rounds: int) -> Iterator[Ro
             cpu_ratio=cpu_ratio,
             equal=equal / count,
         )
+
+
+def cpu_seconds() -> float:
+    """What this process has used, and those that it has waited for."""
+    used = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def watch_memory(args: argparse.Namespace) -> int:

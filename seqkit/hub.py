@@ -37,12 +37,14 @@ from seqkit.data.iterators import CountingIterator, EpochBatchIterator
 from seqkit.data.language_pair_dataset import LanguagePairDataset
 from seqkit.data.length_limits import smallest
 from seqkit.data.sequence_dataset import SequenceDataset
+from seqkit.distributed.forked_map import can_fork, forked_map
 from seqkit.errors import CheckpointError, ConfigError, DataError
 from seqkit.generation.alignment import hard_alignment, soft_alignment
 from seqkit.generation.build import Generator, build_generator
 from seqkit.generation.constraints import pack_constraints
 from seqkit.generation.hypothesis import Hypothesis
 from seqkit.generation.output import HypothesisFormatter, SentenceResult
+from seqkit.generation.sequence_generator import SequenceGenerator
 from seqkit.generation.step_processors import AllowedTokensFunction
 from seqkit.interop.load_model import load_ensemble, load_language_model, prepare_for_use, split_paths
 from seqkit.models.base import LanguageModel, Model
@@ -151,6 +153,8 @@ class Hub:
 
     Attributes:
         trained_with: the config that a command's first checkpoint was trained with, as it is saved; none elsewhere.
+        forks: whether batches are decoded side by side by forked processes, as commands do, where that is possible
+            (on a CPU, under Linux), rather than by threads. What the caller's own functions change stays in them.
     """
 
     def __init__(
@@ -162,6 +166,7 @@ class Hub:
         self.tokenizer = build_tokenizer(config.tokenizer)
         self.bpe = build_bpe(config.bpe)
         self.trained_with: Mapping[str, Any] = {}
+        self.forks = False
         self._language_models: dict[str, LanguageModel] = {}
         self._last_search: _Search | None = None
         self.device = torch.device("cpu")
@@ -459,7 +464,7 @@ class Hub:
         """The results of each batch, in the order of the batches.
 
         On a CPU as many batches are decoded side by side as PyTorch has threads (`torch.set_num_threads`): small
-        models gain little from sharing out single operations.
+        models gain little from sharing out single operations. With `forks` it is done by as many processes.
 
         Args:
             samples: batches on the CPU, such as those of `batches`.
@@ -480,6 +485,17 @@ class Hub:
             search = self._new_search(options)
             for sample in samples:
                 yield self._results(search, sample, original)
+            return
+        if self.forks and can_fork():
+            search = self._new_search(options)
+            if isinstance(search.generator, SequenceGenerator) and ahead[0]:
+                with torch.inference_mode():
+                    search.generator.rehearse(ahead[0])
+            try:
+                torch.set_num_threads(1)  # this process only makes batches, beside those that need the cores
+                yield from forked_map(lambda sample: self._results(search, sample, original), samples, threads)
+            finally:
+                torch.set_num_threads(threads)
             return
         free: SimpleQueue[_Search] = SimpleQueue()
         for _ in range(threads):

@@ -66,6 +66,7 @@ def decode_split(config: RootConfig, shard: tuple[int, int] = (0, 1)) -> Split:
     }
     config.given["dataset"] = {**config.given.get("dataset", {}), **own}
     hub = Hub.load(config)
+    hub.forks = True
     if not config.generation.no_seed_provided:
         torch.manual_seed(config.common.seed + rank)
     dataset = hub.task.load_dataset(config.dataset.gen_subset)

@@ -61,6 +61,7 @@ def interactive(config: RootConfig) -> int:
         from seqkit.hub import Hub
 
         hub = Hub.load(config)
+        hub.forks = True
         if not config.generation.no_seed_provided:
             torch.manual_seed(config.common.seed)
         as_json = config.common_eval.format == "json"

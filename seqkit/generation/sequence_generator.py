@@ -125,6 +125,19 @@ class SequenceGenerator:
                 self._align_afterwards(found, sample["net_input"], begin)
         return found
 
+    @torch.no_grad()
+    def rehearse(self, sample: Any) -> None:
+        """Take one step with the first sentence of a batch: what models make when it is first needed is there then.
+
+        Layouts of weights among it; processes that are forked afterwards share them.
+        """
+        net_input = sample["net_input"]
+        # as two rows, since one alone is often multiplied in another way
+        rows = torch.zeros(2, dtype=torch.int64, device=net_input["src_lengths"].device)
+        with self.ensemble.evaluating():
+            twice = {name: value[rows] if isinstance(value, Tensor) else value for name, value in net_input.items()}
+            self.ensemble.start(twice, beam=1, max_length=1).step(torch.full((2, 1), self.end, device=rows.device))
+
     def _generate(self, sample: Any, prefix_tokens: Tensor | None, begin: int) -> list[list[Hypothesis]]:
         net_input = sample["net_input"]
         lengths_B = net_input["src_lengths"]

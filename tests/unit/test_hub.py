@@ -15,6 +15,7 @@ from seqkit.checkpoint.io import read_checkpoint, write_checkpoint
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.config.validate import to_dict
 from seqkit.data.dictionary import Dictionary
+from seqkit.distributed.forked_map import can_fork
 from seqkit.errors import CheckpointError, ConfigError, DataError
 from seqkit.generation.output import SentenceResult
 from seqkit.hub import Hub, from_pretrained
@@ -128,7 +129,11 @@ def test_an_empty_line_gets_an_answer(hub: Hub) -> None:
     assert result.hypotheses
 
 
-def test_batches_decoded_side_by_side_come_in_their_order(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("forks", [False, True])
+def test_batches_decoded_side_by_side_come_in_their_order(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, forks: bool
+) -> None:
+    monkeypatch.setattr(hub, "forks", forks)
     monkeypatch.setattr(hub.config.dataset, "batch_size", 3)
     rows = [hub.encode(line) for line in LINES * 5]
     dataset = hub.task.build_dataset_for_inference(rows, [row.numel() for row in rows])  # type: ignore[attr-defined]
@@ -147,6 +152,28 @@ def test_batches_decoded_side_by_side_come_in_their_order(hub: Hub, monkeypatch:
     finally:
         torch.set_num_threads(before)
     assert found[1] == found[3]
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes can be forked on Linux alone")
+def test_forked_processes_decode_where_that_is_asked_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub.config.dataset, "batch_size", 1)
+    asked: list[int] = []
+
+    def allowed(number: int, tokens: torch.Tensor) -> list[int]:
+        asked.append(number)
+        return list(range(len(hub.target_dictionary)))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        wanted = hub.translate(LINES[:3], prefix_allowed_tokens_fn=allowed)
+        assert set(asked) == {0, 1, 2}
+        asked.clear()
+        monkeypatch.setattr(hub, "forks", True)
+        assert hub.translate(LINES[:3], prefix_allowed_tokens_fn=allowed) == wanted
+        assert asked == []
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_batch_alone_has_all_threads(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
