@@ -9,9 +9,10 @@ length, since such a model never ends by itself. Both must be models that `seqki
 written into a temporary folder (for transformers: FSMT where norms are behind the sublayers, as they are in `base`).
 
 A system is a library and a precision: `seqkit`, `ctranslate2` and `huggingface` are float32, `-int8` stands behind the
-first two. In each round the systems take turns in one process, the first one another each time. All get the same
-source tokens and give target tokens, with the same beam, in batches of equally many sentences of like length; loading
-models does not count. seqkit and CTranslate2 decode as many batches side by side as there are threads (seqkit by forked
+first two. `-compiled`, for which one asks, is `generation.compile`; what compiling takes does not count.
+In each round the systems take turns in one process, the first one another each time. All get the same source tokens
+and give target tokens, with the same beam, in batches of equally many sentences of like length; loading models does
+not count. seqkit and CTranslate2 decode as many batches side by side as there are threads (seqkit by forked
 processes, whose start counts), transformers one after the other. Given are wall time and CPU time (of all threads and
 processes; what else the machine does shows in it less), medians of the rounds, and how fast each system is compared
 with CTranslate2 of the same precision: the median of the rounds' ratios.
@@ -50,7 +51,16 @@ from seqkit.models.base import Model
 from seqkit.tasks.base import Task, build_task
 from seqkit_cli._memory import keep_freed_memory
 
-SYSTEMS = ("seqkit", "ctranslate2", "seqkit-int8", "ctranslate2-int8", "huggingface")
+SYSTEMS = (
+    "seqkit",
+    "ctranslate2",
+    "seqkit-int8",
+    "ctranslate2-int8",
+    "huggingface",
+    "seqkit-compiled",
+    "seqkit-int8-compiled",
+)
+_COMPILED = "-compiled"
 GOALS = "at least 1.0 of CTranslate2's throughput in each precision, and 3 times Hugging Face's at batch 64"
 _LONGEST = 200
 _BASE_OUTPUT = 24
@@ -105,7 +115,7 @@ def main() -> int:
     parser.add_argument("data", nargs="?", help="its data folder")
     parser.add_argument("--subset", default="test", help="split whose sources are decoded")
     parser.add_argument("--models", nargs="+", choices=("trained", "base"), help="default: all that there are")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS[:5]))
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--sentences", type=int, help="default: fewer for small batches and the large model")
@@ -220,13 +230,13 @@ def systems(
     symbols = symbols_of(task)
     made: dict[str, Decode] = {}
     for name in dict.fromkeys(["seqkit", *names]):
-        library, _, precision = name.partition("-")
+        library, _, precision = name.removesuffix(_COMPILED).partition("-")
         place = folder / library
         if library != "seqkit" and not place.exists():
             place.mkdir()
             (export_ctranslate2 if library == "ctranslate2" else export_huggingface)(model, symbols, place)
         if library == "seqkit":
-            made[name] = seqkit(model, task, config, precision or "none")
+            made[name] = seqkit(model, task, config, precision or "none", compiled=name.endswith(_COMPILED))
         elif library == "ctranslate2":
             made[name] = with_ctranslate2(place, precision or "float32", threads)
         else:
@@ -234,8 +244,9 @@ def systems(
     return made
 
 
-def seqkit(model: Model, task: Task, config: RootConfig, quantize: str) -> Decode:
+def seqkit(model: Model, task: Task, config: RootConfig, quantize: str, *, compiled: bool = False) -> Decode:
     config = copy.deepcopy(config)
+    config.generation.compile = compiled
     config.common.cpu = True
     config.generation.quantize = quantize
     hub = Hub([copy.deepcopy(model)], config, task)
@@ -339,7 +350,7 @@ def compete(decoders: dict[str, Decode], work: Work, rounds: int) -> Iterator[Ro
             decoders[name](work)
             taken[name].append((time.perf_counter() - wall, cpu_seconds() - cpu))
     for name in names:
-        other = "ctranslate2-int8" if name.endswith("-int8") else "ctranslate2"
+        other = "ctranslate2-int8" if "-int8" in name else "ctranslate2"
         wall_ratio, cpu_ratio = (
             statistics.median(theirs[clock] / own[clock] for own, theirs in zip(taken[name], taken[other], strict=True))
             if other in taken and name != other

@@ -41,6 +41,7 @@ from seqkit.distributed.forked_map import can_fork, forked_map
 from seqkit.errors import CheckpointError, ConfigError, DataError
 from seqkit.generation.alignment import hard_alignment, soft_alignment
 from seqkit.generation.build import Generator, build_generator
+from seqkit.generation.compile import CompiledSteps
 from seqkit.generation.constraints import pack_constraints
 from seqkit.generation.hypothesis import Hypothesis
 from seqkit.generation.output import HypothesisFormatter, SentenceResult
@@ -169,6 +170,7 @@ class Hub:
         self.forks = False
         self._language_models: dict[str, LanguageModel] = {}
         self._last_search: _Search | None = None
+        self._compiled: CompiledSteps | None = None
         self.device = torch.device("cpu")
         self.to(choose_device(config.common, config.distributed_training.device_id) if device is None else device)
         self.max_positions = smallest(task.max_positions(), *(model.max_positions() for model in self.models))
@@ -200,6 +202,7 @@ class Hub:
         """
         device = torch.device(device)
         self._prepare([*self.models, *self._language_models.values()], device)
+        self._compiled = None
         self.device = device
         return self
 
@@ -489,8 +492,11 @@ class Hub:
         if self.forks and can_fork():
             search = self._new_search(options)
             if isinstance(search.generator, SequenceGenerator) and ahead[0]:
+                # as the processes will do it, which have one thread each
+                torch.set_num_threads(1)
                 with torch.inference_mode():
                     search.generator.rehearse(ahead[0])
+                torch.set_num_threads(threads)
             try:
                 torch.set_num_threads(1)  # this process only makes batches, beside those that need the cores
                 yield from forked_map(lambda sample: self._results(search, sample, original), samples, threads)
@@ -700,8 +706,15 @@ class Hub:
             language_model=None if generation.lm_path is None else self._language_model(generation.lm_path),
             allowed_tokens=options.allowed_tokens,
             text_of=formatter.text_of,
+            compiled=self._compiled_steps() if generation.compile else None,
         )
         return _Search(options, generator, formatter)
+
+    def _compiled_steps(self) -> CompiledSteps:
+        """What `generation.compile` makes; all searches share it."""
+        if self._compiled is None:
+            self._compiled = CompiledSteps(self.device)
+        return self._compiled
 
     def _prepare(self, models: Sequence[Model], device: torch.device) -> None:
         prepare_for_use(models, device, self.config.common, self.config.generation.quantize)

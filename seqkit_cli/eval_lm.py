@@ -45,6 +45,7 @@ _EXAMPLES = (
     "eval_lm.output_word_probs=true common_eval.format=json common_eval.results_path=results",
 )
 _DEFAULT_MAX_TOKENS = 36000
+_BLOCK = "tokens_per_sample"
 _STRETCH = 16
 """A stretch of blocks is so many times as long as the context that is read before it."""
 _AT_ONCE = 128
@@ -119,7 +120,10 @@ def _load(config: RootConfig) -> Hub:
     # The models run on the GPU of this process, which is what its own config says.
     own = {"device_id": config.distributed_training.device_id}
     config.given["distributed_training"] = {**config.given.get("distributed_training", {}), **own}
+    block = _set_block_aside(config)
     hub = Hub.load(config)
+    if block is not None:
+        hub.task.config = _with_block(hub.task.config, block)
     models = [type(model).__name__ for model in hub.models if not isinstance(model, LanguageModel)]
     if models or not isinstance(hub.task, LanguageModeling):
         what = f"a model of type {models[0]}" if models else f"task={hub.task.config._name}"
@@ -128,6 +132,25 @@ def _load(config: RootConfig) -> Hub:
             "(task=language_modeling); seqkit-validate measures any model by its own loss"
         )
     return hub
+
+
+def _set_block_aside(config: RootConfig) -> int | None:
+    """Where blocks that are too long are left out, have no block be, so that it need not fit the models' positions."""
+    from seqkit.config.validate import build_config
+    from seqkit.tasks.language_modeling import LanguageModelingConfig
+
+    task = config.given.get("task")
+    if not config.dataset.skip_invalid_size_inputs_valid_test or not isinstance(task, Mapping) or _BLOCK not in task:
+        return None
+    config.given["task"] = {**task, _BLOCK: 1}
+    return build_config(LanguageModelingConfig, {_BLOCK: task[_BLOCK]}, where="task").tokens_per_sample
+
+
+def _with_block(task: Any, tokens: int) -> Any:
+    """The section `task` with another length of blocks."""
+    changed = dataclasses.replace(task, **{_BLOCK: tokens})
+    changed._name = task._name
+    return changed
 
 
 def _check_lengths(hub: Hub) -> None:
@@ -139,10 +162,12 @@ def _check_lengths(hub: Hub) -> None:
             f"eval_lm.context_window={context} leaves no token of task.tokens_per_sample={total} to evaluate; "
             "the context counts among these, so it must be smaller"
         )
-    if total > longest and task.sample_break_mode != "eos":
+    leaves_out = hub.config.dataset.skip_invalid_size_inputs_valid_test and not context
+    if total > longest and task.sample_break_mode != "eos" and not leaves_out:
         raise ConfigError(
             f"task.tokens_per_sample={total} is more than the {longest} positions of the model"
-            f"{'s' if len(hub.models) > 1 else ''}; lower it"
+            f"{'s' if len(hub.models) > 1 else ''}; lower it, or leave such blocks out with "
+            "dataset.skip_invalid_size_inputs_valid_test=true"
         )
 
 
@@ -202,9 +227,7 @@ def _cut_into(hub: Hub, tokens: int) -> MonolingualDataset:
     """The text in blocks of so many tokens."""
     from seqkit.data.monolingual_dataset import MonolingualDataset
 
-    task = hub.task.config
-    hub.task.config = dataclasses.replace(task, tokens_per_sample=tokens)
-    hub.task.config._name = task._name
+    hub.task.config = _with_block(hub.task.config, tokens)
     blocks = hub.task.load_dataset(hub.config.dataset.gen_subset)
     assert isinstance(blocks, MonolingualDataset)
     return blocks
@@ -286,7 +309,6 @@ def _batches(hub: Hub, dataset: SequenceDataset, stretches: Stretches | None, co
         dataset,
         max_tokens=max_tokens,
         max_sentences=rows,
-        seed=hub.config.common.seed,
         num_shards=settings.num_shards * communication.world_size,
         shard_id=settings.shard_id + communication.rank * settings.num_shards,
         num_workers=settings.num_workers,

@@ -410,6 +410,13 @@ class GenerationConfig(Config):
         "for it, is common.fp16 or common.bf16",
         choices=("none", "int8"),
     )
+    compile: bool = option(
+        False,
+        "compile the layers of a small Transformer's decoder (torch.compile) when they are first needed. Whether it "
+        "gains depends on the machine: measure first. It takes a C++ compiler (on a GPU, Triton), about a minute the "
+        "first time, and some seconds at later starts. What is not compiled (large layers, other decoders, steps that "
+        "return attention or keep dropout active) runs as before, and the log says so",
+    )
     max_len_per_batch: bool = option(
         False, "reckon max_len_a and max_len_b from the padded batch, as fairseq does, not from each sentence"
     )

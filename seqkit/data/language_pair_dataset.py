@@ -53,7 +53,7 @@ class LanguagePairDataset(SequenceDataset):
         shuffle: `ordered_indices` breaks ties between equal lengths at random.
         input_feeding: make `prev_output_tokens`.
         remove_eos_from_source: take EOS from the end of sources. (As in fairseq, such a source gets no BOS.)
-        append_eos_to_target: add EOS to targets that lack it.
+        append_eos_to_target: add EOS to targets that lack it. (As in fairseq, a target that gets BOS gets no EOS.)
         align_dataset: word alignments, one flat row `source target source target …` per pair.
         constraints: packed constraint rows, one per pair (see `seqkit.generation`).
         append_bos: put BOS before sources and targets that lack it.
@@ -137,13 +137,14 @@ class LanguagePairDataset(SequenceDataset):
 
     def __getitem__(self, index: int) -> PairItem:
         source = original = self.src[index]
-        target = None if self.tgt is None else self.tgt[index]
+        target = original_target = None if self.tgt is None else self.tgt[index]
         if self.append_eos_to_target and target is not None:
             target = _with_last(target, (self.tgt_dict or self.src_dict).eos())
         if self.append_bos:
             source = _with_first(source, self.src_dict.bos())
-            if target is not None:
-                target = _with_first(target, (self.tgt_dict or self.src_dict).bos())
+            bos = (self.tgt_dict or self.src_dict).bos()
+            if original_target is not None and original_target[:1].tolist() != [bos]:
+                target = _with_first(original_target, bos)
         if self.remove_eos_from_source and len(original) and int(original[-1]) == self.src_dict.eos():
             source = original[:-1]
         item = PairItem(id=index, source=source, target=target)

@@ -121,17 +121,19 @@ def run_member(
 
 def _failed(error: BaseException, watch: Watch, plan: Plan, show: Tell) -> int:
     """Make this process's error known, unless it only follows from another's; returns the exit code."""
-    first = None
+    first, beats = None, {}
     if watch.broke_while_waiting or isinstance(error, _EndedByOthers):
+        beats = watch.beats_of_others()
         first = watch.failure_of_others(_ANSWER_SECONDS)
     if first is None:
-        failure = _failure_of(error, plan.first_rank)
+        gone = watch.silent_since(beats) if watch.broke_while_waiting else None
+        failure = gone or _failure_of(error, plan.first_rank)
         if watch.broke_while_waiting and watch.store_is_gone:
             failure = Failure(plan.first_rank, f"lost the others: {STORE_GONE} ({error})")
         first = watch.fail(failure)
         if first == failure:
             show(failure, plan.world_size)
-            if isinstance(error, Exception) and not failure.is_users:
+            if isinstance(error, Exception) and not failure.is_users and gone is None:
                 get_error_handler().record_exception(error)  # torchrun's report names it
     if isinstance(error, Exception):
         watch.wait_for_saves()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -24,6 +25,7 @@ from seqkit.errors import ConfigError, SeqkitError
 
 _TOLERANCE = 1e-5
 """How far gradient norms may lie apart, as a share: different GPUs may add up in another order."""
+_RESTS, _REST_SECONDS = 10, 0.01
 _TIMEOUT = timedelta(minutes=30)
 
 Logging = Mapping[str, Any]
@@ -74,6 +76,7 @@ class ProcessGroup:
         self._watch = watch
         self._keys: list[str] = []
         self._doing = "start"
+        self._last: Any = None
         bound = device if device.type == "cuda" else None
         with self._talk("meeting the other processes"):
             dist.init_process_group(
@@ -188,15 +191,22 @@ class ProcessGroup:
     def barrier(self, doing: str) -> None:
         with self._talk(doing):
             # A sum on the CPU: torch's own barrier would take the GPU.
-            dist.all_reduce(torch.zeros(1), group=self.process_group)
+            self._last = dist.all_reduce(torch.zeros(1), group=self.process_group, async_op=True)
+            self._last.wait()
 
     def aside(self) -> ProcessGroup:
         return _Aside(self)
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Give the connection up, and let its threads come to rest.
+
+        A thread of Gloo's that is the last to hold a tensor needs the interpreter to give it up; if that were just
+        ending, the process would be killed (SIGABRT) after all its work was done.
+        """
         if dist.is_initialized():
             dist.destroy_process_group()
+        for _ in range(_RESTS):  # several, as a process that was stopped meanwhile has rested at no time
+            time.sleep(_REST_SECONDS)
 
     def _learn_keys(self, unknown: set[str]) -> None:
         """All processes take up the names of figures that one of them has seen for the first time."""
@@ -233,6 +243,7 @@ class _Aside(ProcessGroup):
         self._watch = main._watch
         self._keys = []
         self._doing = "start"
+        self._last = None
         self.process_group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
 
     def step(self, doing: str) -> None:

@@ -29,6 +29,10 @@ _INTERVAL = 1.0
 """Seconds from one sign of life to the next."""
 _GONE_AFTER = 60.0
 """Seconds without a sign of life after which a process counts as gone."""
+_LONGEST_TURN = 10.0
+"""Seconds between two looks that count at most. A job may be stopped as a whole and go on later (Ctrl-Z, SLURM's
+suspension, SIGSTOP); then nobody was waited for meanwhile."""
+_LOOKS_AT_END = 20
 _GRACE = 3.0
 """Seconds that a main thread gets to end by itself once another process has failed."""
 _PATIENCE = 300.0
@@ -131,6 +135,7 @@ class Watch:
         gone_after: seconds without one after which a process is gone.
         grace: seconds that the main thread gets to end by itself once the job has failed.
         patience: seconds beyond that for a checkpoint that any process is writing.
+        longest_turn: seconds between two signs of life that count at most: the process was stopped for the others.
 
     Attributes:
         broke_while_waiting: an error came while the main thread waited for the others.
@@ -150,6 +155,7 @@ class Watch:
         gone_after: float = _GONE_AFTER,
         grace: float = _GRACE,
         patience: float = _PATIENCE,
+        longest_turn: float = _LONGEST_TURN,
     ) -> None:
         self._store = store
         self._rank = rank
@@ -161,13 +167,15 @@ class Watch:
         self._gone_after = gone_after
         self._grace = grace
         self._patience = patience
+        self._longest_turn = longest_turn
         self._where = f"{socket.gethostname()}, process {os.getpid()}"
         self._steps = 0
         self._doing = "starting"
         self._waits = False
         self.broke_while_waiting = False
         self.store_is_gone = False
-        self._stepped_at = time.monotonic()
+        self._stopped = 0.0
+        self._stepped_at = self._now()
         self._alive = 0
         self._saves = 0
         self._seen_saving: dict[int, tuple[int, float]] = {}
@@ -185,8 +193,12 @@ class Watch:
             self._ended.set()
             with contextlib.suppress(RuntimeError):
                 self._ask(lambda store: store.set(_key(self._rank), self._beat(done=True)))
-        if self._thread.is_alive():
-            self._thread.join(5 * self._interval)
+        # A thread that is using the store when the interpreter ends would have the process killed (SIGABRT). In pieces,
+        # as no time is given to it while the process is stopped.
+        for _ in range(_LOOKS_AT_END):
+            if not self._thread.is_alive():
+                break
+            self._thread.join(10 * self._interval / _LOOKS_AT_END)
 
     # called by any thread
 
@@ -211,7 +223,7 @@ class Watch:
         """The main thread has come to something new."""
         self._doing = doing
         self._steps += 1
-        self._stepped_at = time.monotonic()
+        self._stepped_at = self._now()
 
     @contextlib.contextmanager
     def waiting(self, doing: str) -> Iterator[None]:
@@ -248,6 +260,30 @@ class Watch:
                 return failure
             time.sleep(0.1)
 
+    def beats_of_others(self) -> dict[int, Beat]:
+        """What the others have said last, those that have ended in order left out; nothing where the store is gone."""
+        beats: dict[int, Beat] = {}
+        with contextlib.suppress(RuntimeError):
+            for rank in range(self._world_size):
+                beat = self._ask(lambda store, rank=rank: _beat_of(store, rank))  # type: ignore[misc]
+                if rank != self._rank and beat is not None and not beat.done:
+                    beats[rank] = beat
+        return beats
+
+    def silent_since(self, before: dict[int, Beat]) -> Failure | None:
+        """The failure of the first process that has given no sign of life since `before`, which is seconds ago."""
+        now = self.beats_of_others()
+        silent = [rank for rank, beat in before.items() if rank in now and now[rank].alive == beat.alive]
+        if not silent:
+            return None
+        beat = now[silent[0]]
+        others = f"; nor have ranks {', '.join(map(str, silent[1:]))}" if len(silent) > 1 else ""
+        return Failure(
+            silent[0],
+            f"is gone: the exchange with it broke off, and it gives no sign of life any more ({beat.where}); it was "
+            f"last {_told(beat)}{others}. It was killed, or its machine is down",
+        )
+
     def wait_for_saves(self) -> None:
         """Until no process is writing a checkpoint, as far as patience goes; for a process that is about to fail.
 
@@ -280,11 +316,18 @@ class Watch:
 
     # the thread
 
+    def _now(self) -> float:
+        """Seconds on a clock that stands still while this process is stopped."""
+        return time.monotonic() - self._stopped
+
     def _watch(self) -> None:
         neighbour = (self._rank + 1) % self._world_size
-        seen, seen_at = -1, time.monotonic()
+        seen, seen_at = -1, self._now()
         failure, failed_at = None, 0.0
+        looked_at = self._now()
         while not self._ended.wait(self._interval):
+            self._stopped += max(0.0, self._now() - looked_at - self._longest_turn)
+            looked_at = self._now()
             try:
                 found, beat = self._exchange(neighbour)
             except RuntimeError:
@@ -292,8 +335,8 @@ class Watch:
                 if failure is None and not self._ended.is_set():
                     self._tell(found)
             if beat is not None and (beat.alive != seen or beat.done):
-                seen, seen_at = beat.alive, time.monotonic()
-            if found is None and beat is not None and time.monotonic() - seen_at > self._gone_after:
+                seen, seen_at = beat.alive, self._now()
+            if found is None and beat is not None and self._now() - seen_at > self._gone_after:
                 found = self._claim(
                     Failure(
                         neighbour,
@@ -305,8 +348,8 @@ class Watch:
                 verdict = self._verdict()
                 found = None if verdict is None else self._claim(verdict)
             if failure is None and found is not None:
-                failure, failed_at = found, time.monotonic()
-            if failure is not None and self._may_leave(time.monotonic() - failed_at):
+                failure, failed_at = found, self._now()
+            if failure is not None and self._may_leave(self._now() - failed_at):
                 self._leave(failure)
                 return
 
@@ -353,7 +396,7 @@ class Watch:
 
     def _stalls(self) -> bool:
         started = self._steps > 0
-        return self._timeout is not None and started and time.monotonic() - self._stepped_at > self._timeout
+        return self._timeout is not None and started and self._now() - self._stepped_at > self._timeout
 
     def _verdict(self) -> Failure | None:
         """Who holds the job up: those that are not waiting for the others; of these, the one that is furthest behind.
@@ -392,7 +435,7 @@ class Watch:
         )
 
     def _beat(self, *, done: bool = False) -> str:
-        still = round(time.monotonic() - self._stepped_at, 1)
+        still = round(self._now() - self._stepped_at, 1)
         beat = Beat(
             self._alive, self._steps, self._doing, self._waits, still, self._where, done=done, saves=self._saves > 0
         )

@@ -25,6 +25,7 @@ class Beams:
         sentences: (B,) int64, which sentences of the batch these are.
         tokens: (B, K, 1+T) int64, the beginning symbol first.
         cumulative: (B, K, T) float32, summed log-probabilities up to each token.
+        first_rows: (B, 1) int64, the decoder row of each sentence's first hypothesis.
         attention: (B, K, T, S) cross-attention for each token; one step longer than the rest between `attending` and
             `followed_by`. None unless asked for.
     """
@@ -32,6 +33,7 @@ class Beams:
     sentences: Tensor
     tokens: Tensor
     cumulative: Tensor
+    first_rows: Tensor
     attention: Tensor | None = None
 
     @classmethod
@@ -41,6 +43,7 @@ class Beams:
             sentences=torch.arange(sentences, device=device),
             tokens=torch.full((sentences, beam, 1), begin, device=device),
             cumulative=torch.zeros((sentences, beam, 0), device=device),
+            first_rows=torch.arange(0, sentences * beam, beam, device=device).unsqueeze(1),
         )
 
     @property
@@ -64,7 +67,7 @@ class Beams:
             return self
         newest = attention_NS.view(self.tokens.size(0), self.tokens.size(1), 1, -1)
         attention = newest if self.attention is None else torch.cat([self.attention, newest], dim=2)
-        return Beams(self.sentences, self.tokens, self.cumulative, attention)
+        return Beams(self.sentences, self.tokens, self.cumulative, self.first_rows, attention)
 
     def followed_by(self, scores_BK: Tensor, tokens_BK: Tensor, rows_N: Tensor | None) -> Beams:
         """Hypothesis n becomes hypothesis `rows_N[n]` (see `rows`) with one more token and the new summed score."""
@@ -76,6 +79,7 @@ class Beams:
             self.sentences,
             torch.cat((moved(self.tokens), tokens_BK.unsqueeze(2)), dim=2),
             torch.cat((moved(self.cumulative), scores_BK.unsqueeze(2)), dim=2),
+            self.first_rows,
             None if self.attention is None else moved(self.attention),
         )
 
@@ -86,15 +90,15 @@ class Beams:
             self.sentences[staying],
             self.tokens[staying],
             self.cumulative[staying],
+            self.first_rows[: staying.numel()],
             None if attention is None else attention[staying],
         )
 
     def rows(self, beams_BK: Tensor) -> Tensor | None:
         """(N,) numbers of the decoder rows of the hypotheses `beams_BK`; None where each sentence has but one."""
-        sentences, beam = beams_BK.shape
-        if beam == 1:
+        if beams_BK.size(1) == 1:
             return None
-        return (torch.arange(0, sentences * beam, beam, device=beams_BK.device).unsqueeze(1) + beams_BK).flatten()
+        return (self.first_rows + beams_BK).flatten()
 
 
 class Finished:

@@ -12,6 +12,7 @@ from typing import cast
 from seqkit.config.sections import GenerationConfig
 from seqkit.data.dictionary import Dictionary
 from seqkit.errors import ConfigError
+from seqkit.generation.compile import CompiledSteps
 from seqkit.generation.dropout import dropout_owners
 from seqkit.generation.ensemble import Ensemble
 from seqkit.generation.iterative_refinement_generator import IterativeRefinementGenerator
@@ -53,6 +54,7 @@ def build_generator(
     language_model: LanguageModel | None = None,
     allowed_tokens: AllowedTokensFunction | None = None,
     text_of: TextOf | None = None,
+    compiled: CompiledSteps | None = None,
 ) -> Generator:
     """The generator that a configuration describes.
 
@@ -64,6 +66,7 @@ def build_generator(
         language_model: what `generation.lm_path` names, opened by the caller.
         allowed_tokens: says which tokens a hypothesis may go on with; see `AllowedTokens`.
         text_of: gives the text of tokens, which `generation.stop_strings` needs.
+        compiled: what `generation.compile` needs: compiled steps of these models, whose weights stay as they are.
 
     Raises:
         ConfigError: options that exclude each other, or that do not fit the models; all of them at once.
@@ -86,8 +89,16 @@ def build_generator(
             f"generation.quantize={config.quantize}: models are quantised where they are loaded only to be used "
             "(seqkit-generate, seqkit-interactive, seqkit-eval-lm, the hub); leave it out here"
         )
+    if config.compile and compiled is None:
+        problems.append(
+            "generation.compile=true: steps are compiled of models that are loaded only to be used (seqkit-generate, "
+            "seqkit-interactive, the hub); leave it out here"
+        )
     if problems:
         raise ConfigError(problems)
+    if config.compile and (why_not := _why_not_compiled(config, iterative)):
+        logger.info("generation.compile=true: %s", why_not)
+        compiled = None
     if iterative:
         return _iterative(models, target_dictionary, config)
     ensemble = Ensemble(
@@ -99,6 +110,7 @@ def build_generator(
         language_model_weight=config.lm_weight,
         retain_dropout=config.retain_dropout,
         retain_dropout_modules=config.retain_dropout_modules,
+        compiled=compiled if config.compile else None,
     )
     if config.score_reference:
         return SequenceScorer(ensemble, target_dictionary)
@@ -112,6 +124,17 @@ def build_generator(
         length_penalty=config.lenpen,
         end=None if config.eos_token is None else target_dictionary.index(config.eos_token),
     )
+
+
+def _why_not_compiled(config: GenerationConfig, iterative: bool) -> str | None:
+    """Why nothing is compiled, whatever the models."""
+    if iterative or config.score_reference:
+        return "nothing is compiled, as nothing is written token by token"
+    if config.retain_dropout:
+        return "nothing is compiled, as dropout stays active (generation.retain_dropout)"
+    if config.print_alignment is not None or config.replace_unk is not None:
+        return "nothing is compiled, as attention is wanted (generation.print_alignment, generation.replace_unk)"
+    return None
 
 
 def _iterative(
@@ -183,7 +206,7 @@ def _wrong_values(config: GenerationConfig, dictionary: Dictionary) -> Iterator[
         )
     if config.temperature <= 0:
         yield f"generation.temperature={config.temperature} must be above 0"
-    longest_is_fixed = config.max_len_a == 0 and not config.match_source_len
+    longest_is_fixed = config.max_len_a == 0 and not config.match_source_len and not config.score_reference
     if longest_is_fixed and config.min_len > config.max_len_b:
         yield (
             f"generation.min_len={config.min_len} is above the maximum length generation.max_len_b={config.max_len_b}"

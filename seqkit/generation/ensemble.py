@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from seqkit.errors import ConfigError
+from seqkit.generation.compile import CompiledSteps
 from seqkit.generation.dropout import evaluating
-from seqkit.models.base import EncoderDecoderModel, EncoderOutput, IncrementalDecoder, LanguageModel, Model
+from seqkit.models.base import EncoderDecoderModel, EncoderOutput, IncrementalDecoder, LanguageModel, Model, ModelOutput
 from seqkit.modules.cache import DecoderCache, TransformerCache
 from seqkit.modules.packed_linear import quick
 from seqkit.modules.positional_embedding import LearnedPositionalEmbedding
@@ -48,6 +49,7 @@ class Ensemble:
         retain_dropout_modules: only that of modules of classes with these names.
         language_model: its log-probabilities are added, times `language_model_weight` (shallow fusion,
             Gulcehre et al., 2015).
+        compiled: steps of these models that are used where they can be; see `generation.compile`.
 
     Raises:
         ConfigError: a model that cannot be decoded token by token.
@@ -63,6 +65,7 @@ class Ensemble:
         language_model_weight: float = 0.0,
         retain_dropout: bool = False,
         retain_dropout_modules: Collection[str] | None = None,
+        compiled: CompiledSteps | None = None,
     ) -> None:
         if not models:
             raise ConfigError("a generator needs at least one model")
@@ -79,6 +82,7 @@ class Ensemble:
         self.language_model_weight = language_model_weight
         self.retain_dropout = retain_dropout
         self.retain_dropout_modules = retain_dropout_modules
+        self.compiled = compiled
 
     @property
     def all_models(self) -> list[Model]:
@@ -125,10 +129,10 @@ class Ensemble:
             max_length: most tokens that will be decoded for a sentence.
         """
         sources = {name: value for name, value in net_input.items() if name != "prev_output_tokens"}
-        states = [_ModelState(model, sources, beam, max_length) for model in self.models]
+        states = [_ModelState(model, sources, beam, max_length, self.compiled) for model in self.models]
         fused = None
         if self.language_model is not None:
-            fused = _ModelState(self.language_model, sources, beam, max_length)
+            fused = _ModelState(self.language_model, sources, beam, max_length, self.compiled)
         return Decoding(self, states, fused, beam)
 
 
@@ -181,7 +185,9 @@ class Decoding:
 class _ModelState:
     """One model's encoder output and cache."""
 
-    def __init__(self, model: Model, sources: dict[str, Any], beam: int, max_length: int) -> None:
+    def __init__(
+        self, model: Model, sources: dict[str, Any], beam: int, max_length: int, compiled: CompiledSteps | None
+    ) -> None:
         self.model = model
         self.decoder = _decoder(model)
         self.encoder_out: EncoderOutput | None = None
@@ -194,19 +200,25 @@ class _ModelState:
         if model.supports_cache:
             rows = int(sources["src_tokens"].size(0)) * beam
             self.cache = self.decoder.new_cache(rows, max_length, beam=beam)
+        sentences = int(sources["src_tokens"].size(0))
+        step = None if compiled is None or self.cache is None else compiled.of(model)
+        self.compiled = step if step is not None and step.is_for(sentences, beam) else None
+        self._alone = sentences == 1
 
     def step(self, tokens_NT: Tensor, every: int, temperature: float, need_attention: bool) -> StepOutput:
         """Log-probabilities of every `every`-th row."""
         alike = every > 1 and isinstance(self.cache, TransformerCache) and self.cache.begins_alike
         if alike:
             tokens_NT = tokens_NT[::every]
-        output = self.decoder(
-            tokens_NT if self.cache is None else tokens_NT[:, -1:],
-            self.encoder_out,
-            cache=self.cache,
-            features_only=self.projection is not None,
-            need_attention=need_attention,
-        )
+        output = self._compiled_output(tokens_NT[:, -1:], need_attention)
+        if output is None:
+            output = self.decoder(
+                tokens_NT if self.cache is None else tokens_NT[:, -1:],
+                self.encoder_out,
+                cache=self.cache,
+                features_only=self.projection is not None,
+                need_attention=need_attention,
+            )
         newest = output.logits[:: 1 if alike else every, -1]
         if self.projection is not None:
             logits = self.projection(newest).float()
@@ -220,6 +232,17 @@ class _ModelState:
         if attention is not None and alike:
             attention = attention.repeat_interleave(every, 0)
         return StepOutput(log_probs, attention)
+
+    def _compiled_output(self, tokens_N1: Tensor, need_attention: bool) -> ModelOutput | None:
+        """What the decoder gives by its compiled layers; None where it is to be called."""
+        cache = self.cache
+        if self.compiled is None or need_attention or not isinstance(cache, TransformerCache) or not cache.length:
+            return None
+        # the last sentence of several is not worth a compilation of its own
+        if cache.rows == cache.beam and not self._alone:
+            return None
+        x = self.compiled(tokens_N1, self.encoder_out, cache).unsqueeze(1)
+        return ModelOutput(logits=x if self.projection is not None else self.decoder.output_layer(x), attention=None)
 
     def reorder(self, rows: Tensor) -> None:
         if self.cache is not None:

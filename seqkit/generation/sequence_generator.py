@@ -137,6 +137,16 @@ class SequenceGenerator:
         with self.ensemble.evaluating():
             twice = {name: value[rows] if isinstance(value, Tensor) else value for name, value in net_input.items()}
             self.ensemble.start(twice, beam=1, max_length=1).step(torch.full((2, 1), self.end, device=rows.device))
+            if self.ensemble.compiled is not None:
+                self._compile(twice, min(2, int(net_input["src_lengths"].numel())))
+
+    def _compile(self, net_input: dict[str, Any], sentences: int) -> None:
+        """Take the first two steps with a batch of one sentence or two: the second is compiled."""
+        some = {name: value[:sentences] if isinstance(value, Tensor) else value for name, value in net_input.items()}
+        decoding = self.ensemble.start(some, beam=self.beam, max_length=2)
+        tokens = torch.full((sentences * self.beam, 2), self.end, device=net_input["src_lengths"].device)
+        for length in (1, 2):
+            decoding.step(tokens[:, :length])
 
     def _generate(self, sample: Any, prefix_tokens: Tensor | None, begin: int) -> list[list[Hypothesis]]:
         net_input = sample["net_input"]
@@ -198,7 +208,7 @@ class SequenceGenerator:
             return number % _LOOK_EVERY_ON_GPU == 0 or number == finished.longest_limit
         if ended_BK is not None or number >= finished.smallest_limit:
             return True
-        return bool(going_on.scores.min() == _NONE)
+        return going_on.scores.min().item() == _NONE
 
     def _align_afterwards(self, found: list[list[Hypothesis]], net_input: dict[str, Any], begin: int) -> None:
         """Give each hypothesis the attention of a pass in which every token sees the whole hypothesis."""

@@ -69,7 +69,7 @@ class BannedSymbols(StepProcessor):
 
     def __call__(self, log_probs_BKV: Tensor, step: Step) -> None:
         for symbol in self.symbols:
-            log_probs_BKV[..., symbol] = _NEVER
+            log_probs_BKV.select(-1, symbol).fill_(_NEVER)
 
 
 class UnknownPenalty(StepProcessor):
@@ -79,7 +79,7 @@ class UnknownPenalty(StepProcessor):
         self.penalty = penalty
 
     def __call__(self, log_probs_BKV: Tensor, step: Step) -> None:
-        log_probs_BKV[..., step.unk] -= self.penalty
+        log_probs_BKV.select(-1, step.unk).sub_(self.penalty)
 
 
 class LengthBounds(StepProcessor):

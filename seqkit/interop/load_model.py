@@ -30,7 +30,7 @@ from seqkit.training.precision import model_dtype
 
 _EMBEDDINGS = {"source": "encoder.embed_tokens", "target": "decoder.embed_tokens"}
 _EMBEDDING_WITHOUT_ENCODER = {"source": "decoder.embed_tokens"}
-_LENGTH = "tokens_per_sample"
+_LENGTHS = ("tokens_per_sample", "max_source_positions", "max_target_positions")
 _BAND = re.compile(r"\.embeddings\.\d+\.0\.weight")
 
 
@@ -210,15 +210,17 @@ def _config(
 
 
 def keep_trained_length(merged: dict[str, Any], base: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Undo in `merged` (of `merge_given`) that the model's positions followed the length into which text is cut.
+    """Undo in `merged` (of `merge_given`) that the model's positions followed the lengths that the task has now.
 
-    Into what lengths text is cut now does not change how many positions the weights were trained for.
+    Into what lengths text is cut, and which are left out, does not change how many positions the weights were trained
+    for.
     """
     trained, own, model = base.get("model"), given.get("model"), merged.get("model")
     if not isinstance(trained, Mapping) or not isinstance(model, dict) or model.get("_name") != trained.get("_name"):
         return
-    if _LENGTH in trained and not (isinstance(own, Mapping) and _LENGTH in own):
-        model[_LENGTH] = trained[_LENGTH]
+    for length in _LENGTHS:
+        if length in trained and not (isinstance(own, Mapping) and length in own):
+            model[length] = trained[length]
 
 
 def _override(merged: dict[str, Any], name: str, value: Any) -> None:

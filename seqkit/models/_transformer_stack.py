@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from seqkit.modules.adaptive_softmax import AdaptiveSoftmax
 from seqkit.modules.attention import causal_bias, padding_mask_to_bias
 from seqkit.modules.cache import MASKED, DecoderCache, TransformerCache
 from seqkit.modules.character_token_embedder import CharacterTokenEmbedder
-from seqkit.modules.decoder_step import DecoderLayerStep, mask_for_step
+from seqkit.modules.decoder_step import DecoderLayerFunction, DecoderLayerStep, SourceTensors, mask_for_step
 from seqkit.modules.dropout import Dropout
 from seqkit.modules.layer_drop import LayerDropList
 from seqkit.modules.packed_cache import PackedCache
@@ -59,6 +59,20 @@ class StackOptions:
     layers_to_keep: tuple[int, ...] | None = None
     checkpoint_activations: bool = False
     offload_activations: bool = False
+
+
+class StepTensors(NamedTuple):
+    """What the layers of a decoder are given for one new position of each row; see `DecoderLayerFunction.one`.
+
+    Attributes:
+        buffers, sources: one for each layer.
+    """
+
+    x: Tensor
+    end: int
+    mask: Tensor
+    buffers: list[Tensor]
+    sources: list[SourceTensors | None]
 
 
 class TransformerEncoder(Encoder):
@@ -304,15 +318,9 @@ class TransformerDecoder(IncrementalDecoder):
             for place, layer in enumerate(self.layers):
                 assert isinstance(layer, TransformerDecoderLayer)
                 cache.steps.append(DecoderLayerStep(layer, cache, place, source))
-        self_mask, positions = cache.advance(tokens.eq(self.padding_idx), cache.dtype)
+        x, self_mask = self._advance(tokens, source, cache)
         start = cache.stored - tokens.size(1)
-        if self.cross_self_attention and source is not None:
-            self_mask = _with_source_columns(self_mask, cache.source_mask, source, self_mask.size(0))
-        x = self._embed(tokens, positions, start)
         one = tokens.size(1) == 1
-        if one:
-            self_mask = mask_for_step(self_mask, self._heads)
-            x = x.squeeze(1)
         hidden_states = [x]
         weights: Tensor | None = None
         for place, _ in self.layers.active():
@@ -322,6 +330,53 @@ class TransformerDecoder(IncrementalDecoder):
         if one:
             x, hidden_states = x.unsqueeze(1), [states.unsqueeze(1) for states in hidden_states]
         return x, hidden_states, weights
+
+    def _advance(self, tokens: Tensor, source: Tensor | None, cache: TransformerCache) -> tuple[Tensor, Tensor]:
+        """What the layers are given of new tokens: (N, T, C) or, for one, (N, C); and their mask."""
+        mask, positions = cache.advance(tokens.eq(self.padding_idx), cache.dtype)
+        if self.cross_self_attention and source is not None:
+            mask = _with_source_columns(mask, cache.source_mask, source, mask.size(0))
+        x = self._embed(tokens, positions, cache.stored - tokens.size(1))
+        return (x, mask) if tokens.size(1) > 1 else (x.squeeze(1), mask_for_step(mask, self._heads))
+
+    def next_step(self, tokens: Tensor, encoder_out: EncoderOutput | None, cache: TransformerCache) -> StepTensors:
+        """What a `step_function` needs to decode one more token (N, 1) of each row; not for the first one.
+
+        The cache takes it for decoded.
+        """
+        x, mask = self._advance(tokens, None if encoder_out is None else encoder_out.states, cache)
+        buffers = []
+        end = 0
+        for layer in cache.self_attention:
+            buffer, end = layer.room_for_one(cache.beam, cache.stored - 1, cache.max_length, mask.size(2))
+            buffers.append(buffer)
+        return StepTensors(x, end, mask, buffers, [layer.tensors() for layer in cache.source_attention])
+
+    def step_function(
+        self, has_source: bool, ready: Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]
+    ) -> Callable[[StepTensors], Tensor]:
+        """What gives features (N, C) of one new position, as a function of tensors alone, for a compiler.
+
+        Args:
+            has_source: whether there is one.
+            ready: makes the function to call of a module; see `seqkit.modules.packed_linear.quick`.
+        """
+        functions = [
+            DecoderLayerFunction(layer, has_source, ready)
+            for layer in self.layers
+            if isinstance(layer, TransformerDecoderLayer)
+        ]
+        behind = [ready(module) for module in (self.layer_norm, self.project_out_dim) if module is not None]
+
+        def step(tensors: StepTensors) -> Tensor:
+            x, end, mask, buffers, sources = tensors
+            for function, buffer, source in zip(functions, buffers, sources, strict=True):
+                x = function.one(x, end, mask, buffer, source)
+            for function_behind in behind:
+                x = function_behind(x)
+            return x
+
+        return step
 
     def _embed(self, tokens: Tensor, positions: Tensor | None, start: int) -> Tensor:
         x = self.embed_tokens(tokens)

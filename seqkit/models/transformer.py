@@ -40,7 +40,7 @@ from seqkit.modules.transformer_layer import TransformerEncoderLayer
 
 logger = logging.getLogger(__name__)
 
-_QUANTISATION = "training with quantisation noise is not in this version of seqkit"
+_QUANTISATION = "models trained with quantisation noise are not in this version of seqkit"
 _BASE_LAYERS = "mixture-of-experts (BASE) layers are not in this version of seqkit"
 _XFORMERS = "attention is PyTorch's scaled_dot_product_attention; xFormers has no part in it"
 

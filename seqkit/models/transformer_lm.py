@@ -23,7 +23,7 @@ from seqkit.models._word_vectors import word_problems, word_vectors
 from seqkit.models.base import LanguageModel, register_model
 from seqkit.modules.activation import ACTIVATION_NAMES
 
-_QUANTISATION = "training with quantisation noise is not in this version of seqkit"
+_QUANTISATION = "models trained with quantisation noise are not in this version of seqkit"
 _BASE_LAYERS = "mixture-of-experts (BASE) layers are not in this version of seqkit"
 _XFORMERS = "attention is PyTorch's scaled_dot_product_attention; xFormers has no part in it"
 _TPU = "TPUs are not supported"

@@ -101,6 +101,16 @@ class SelfAttentionCache:
         keys, values = buffer.view(2, sentences * heads, -1, width).narrow(2, 0, slots).unbind()
         return keys.transpose(1, 2), values
 
+    def room_for_one(self, beam: int, start: int, max_length: int, slots: int) -> tuple[Tensor, int]:
+        """The buffer, with room for one more position, and where that ends; not at the first position.
+
+        For who writes it himself. Arguments as of `append_one`. It has more than `slots` slots: what is compiled for
+        part of a buffer would be compiled again for a whole one.
+        """
+        assert self.buffer is not None, "the first position has made the buffer"
+        used = self.prefix + start * beam
+        return self._with_room(self.buffer, self.buffer.size(2), used, slots + 1, beam, max_length), used + beam
+
     def _with_room(self, like: Tensor, heads: int, used: int, slots: int, beam: int, max_length: int) -> Tensor:
         """The buffer, with at least `slots` slots behind each other, of which `used` are filled."""
         if self.buffer is None or self.buffer.size(3) < slots:
@@ -161,6 +171,10 @@ class SourceAttentionCache:
         bias = keys.new_full((self.sentences, heads, 1, slots), MASKED)
         bias[..., :length] = 0.0 if mask is None else mask
         self.bias = bias.view(count, 1, slots)
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Keys, values and bias, where there is a source."""
+        return None if self.bias is None else (self.keys, self.values, self.bias)
 
     def select(self, index: Tensor) -> None:
         """Keep the sentences `index` (B',)."""

@@ -57,6 +57,13 @@ class PackedLinear(nn.Linear):
             return _transposed_product(self._form("transposed"), bias)
         return self._few_or_one
 
+    def function_for(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """As `quick`, for a compiler: of tensors and operators that it knows, which packed weights are not."""
+        weight, bias = self.weight, self.bias
+        if not self._has_forms_for(dtype, False):
+            return lambda x: F.linear(x, weight, bias)
+        return _transposed_product(self._form("transposed"), bias)
+
     def _few_or_one(self, input: Tensor) -> Tensor:
         bias = self.bias
         if input.numel() > self.in_features:
@@ -122,6 +129,10 @@ class JoinedLinear:
         if torch.is_grad_enabled() and any(layer.weight.requires_grad for layer in self._layers):
             return self
         return self._current().quick()
+
+    def packed(self) -> PackedLinear:
+        """The layers as one, for weights that stay as they are."""
+        return self._current()
 
     def _current(self) -> PackedLinear:
         weights = [layer.weight for layer in self._layers]
@@ -189,6 +200,20 @@ def quick(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         shape, scale, shift, eps = function.normalized_shape, function.weight, function.bias, function.eps
         return lambda x: torch.layer_norm(x, shape, scale, shift, eps)
     return function.forward
+
+
+def function_for_compiler(function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """As `quick`, as a compiler likes it: it sees tensors and operators, and nothing that is looked up."""
+    if isinstance(function, JoinedLinear):
+        function = function.packed()
+    return function.function_for(dtype) if isinstance(function, PackedLinear) else quick(function)
+
+
+def has_packed(model: nn.Module) -> bool:
+    """Whether a model has a layer that multiplies by a packed weight."""
+    return _has_packed_kernel() and any(
+        isinstance(module, PackedLinear) and module.weight.numel() >= _PACKED_FROM for module in model.modules()
+    )
 
 
 def _is_watched(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,8 @@ class QuantizedLinear(nn.Linear):
         self._to_whole = torch.tensor(_TO_WHOLE)
         self._to_whole_with_offset = torch.tensor(_TO_WHOLE + _OFFSET)
         self._packed: tuple[Tensor, Tensor] | None = None
+        # `weight` transposed, `_unit` and `bias`: looking a buffer up costs as much as an operator.
+        self._at_hand: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     @classmethod
     def of(cls, layers: Sequence[nn.Linear]) -> QuantizedLinear:
@@ -77,29 +80,36 @@ class QuantizedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(…, I) to (…, O)."""
-        rows_NI = input.reshape(-1, self.in_features)
+        if self._at_hand is None:
+            self._at_hand = self.weight.t(), self._unit, self.bias
+        weight_IO, unit_O, bias_O = self._at_hand
+        rows_NI = input if input.dim() == 2 else input.reshape(-1, self.in_features)
         largest_N1 = rows_NI.abs().amax(1, keepdim=True)
         # In a row of zeros, 0/0 is NaN and its last byte any number; that is multiplied by the 0 of `largest_N1`.
         whole_NI = rows_NI / largest_N1
         if self._is_for_packed(rows_NI.size(0)):
             torch.add(self._to_whole_with_offset, whole_NI, alpha=_LARGEST, out=whole_NI)
-            result_NO = _packed_product(whole_NI.view(torch.int32).to(torch.uint8), self._pack(), self._unit)
+            result_NO = _packed_product(whole_NI.view(torch.int32).to(torch.uint8), self._pack(), unit_O)
         else:
             torch.add(self._to_whole, whole_NI, alpha=_LARGEST, out=whole_NI)
-            sums_NO = torch._int_mm(whole_NI.view(torch.int32).to(torch.int8), self.weight.t())
-            result_NO = sums_NO * self._unit
-        bias: Tensor | None = self.bias
-        if bias is None:
+            sums_NO = torch._int_mm(whole_NI.view(torch.int32).to(torch.int8), weight_IO)
+            result_NO = sums_NO.float().mul_(unit_O)  # one product of both types takes up to three times as long
+        if bias_O is None:
             result_NO.mul_(largest_N1)
         else:
-            torch.addcmul(bias, result_NO, largest_N1, out=result_NO)
-        return result_NO.view(*input.shape[:-1], self.out_features)
+            torch.addcmul(bias_O, result_NO, largest_N1, out=result_NO)
+        return result_NO if input.dim() == 2 else result_NO.view(*input.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, int8"
 
+    def _apply(self, fn: Any, recurse: bool = True) -> QuantizedLinear:
+        self._packed = self._at_hand = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def _is_for_packed(self, rows: int) -> bool:
-        weights = self.weight.numel()
+        weights = self.in_features * self.out_features
         enough = _PACKED_FROM if rows > 1 else _PACKED_FOR_ONE_ROW_FROM
         return weights >= enough and _has_packed_kernel()
 

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum.
+"""Stochastic gradient descent (Robbins and Monro, 1951) with momentum (Polyak, 1964).
 
 Sees parameters and gradients. Knows nothing of models or schedules.
 """

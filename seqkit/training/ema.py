@@ -90,8 +90,13 @@ class ExponentialMovingAverage:
             else:
                 average.copy_(tensor)
         for averages, weights in groups.values():
-            torch._foreach_mul_(averages, self.decay)
-            torch._foreach_add_(averages, weights, alpha=1 - self.decay)
+            if averages[0].is_cuda:
+                torch._foreach_mul_(averages, self.decay)
+                torch._foreach_add_(averages, weights, alpha=1 - self.decay)
+                continue
+            # On a CPU there is nothing to win, and half precision is rounded once more on that way.
+            for average, weight in zip(averages, weights, strict=True):
+                average.mul_(self.decay).add_(weight, alpha=1 - self.decay)
 
     def weights(self, *, full_precision: bool = False) -> dict[str, Tensor]:
         """The averaged weights under all of the model's names.

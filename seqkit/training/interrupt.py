@@ -28,6 +28,9 @@ class StopRequest:
     that inherit the handler ignore Ctrl-C and SIGUSR1, which go to all processes of a job (their parent ends them),
     and obey SIGTERM. Outside the main thread, where Python cannot handle signals, it never asks for a stop.
 
+    A handler that somebody else has for SIGUSR2 (submitit's, which puts a job whose time is up back into the queue, and
+    ends it) is called when the context is left, and not in the midst of an update.
+
     Args:
         repeats_within: signals that follow the first within so many seconds are taken for the same one. Above 0 under
             a launcher that passes on a signal which the terminal has sent to its processes already.
@@ -38,6 +41,7 @@ class StopRequest:
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+    _OF_OTHERS = tuple(getattr(signal, name) for name in ("SIGUSR2",) if hasattr(signal, name))
 
     def __init__(self, repeats_within: float = 0.0, *, quiet: bool = False) -> None:
         self.signal: signal.Signals | None = None
@@ -46,6 +50,7 @@ class StopRequest:
         self._came_at = 0.0
         self._owner = os.getpid()
         self._former: dict[signal.Signals, Any] = {}
+        self._postponed: set[signal.Signals] = set()
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -73,7 +78,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         self._owner = os.getpid()
         if threading.current_thread() is threading.main_thread():
-            for number in self.SIGNALS:
+            self._postponed = {number for number in self._OF_OTHERS if callable(signal.getsignal(number))}
+            for number in (*self.SIGNALS, *self._postponed):
                 self._former[number] = signal.signal(number, self._handle)
         return self
 
@@ -81,6 +87,8 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._restore()
+        if kind is None and self.signal in self._postponed:
+            signal.raise_signal(self.signal)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:

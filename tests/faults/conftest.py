@@ -26,7 +26,7 @@ from tests.unit.training.toy import assert_same_state
 REPOSITORY = Path(__file__).resolve().parents[2]
 UPDATES = 14
 """Updates of an uninterrupted run: two epochs of seven."""
-_TIMEOUT = 300.0
+_TIMEOUT = 900.0
 
 _RESULTS = pytest.StashKey[dict[str, list[str]]]()
 

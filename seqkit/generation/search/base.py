@@ -57,6 +57,7 @@ class SearchStrategy(ABC):
 
     def __init__(self, beam: int) -> None:
         self.beam = beam
+        self._first_places = torch.arange(beam)
 
     def start(self, sample: Any) -> None:
         """Called before the first step of every batch, with the batch."""
@@ -77,7 +78,7 @@ class SearchStrategy(ABC):
         is_end_BC = candidates.tokens.eq(end)
         if is_end_BC.device.type == "cpu" and not bool(is_end_BC.any()):
             first = Candidates(*(part[:, : self.beam] for part in candidates))
-            return Parted(None, torch.arange(self.beam).expand_as(first.tokens), first)
+            return Parted(None, self._first_places.expand_as(first.tokens), first)
         ended_BK = is_end_BC[:, : self.beam] & candidates.scores[:, : self.beam].ne(_NONE)
         chosen_BK = self.first_without(is_end_BC)
         going_on = Candidates(*(part.gather(1, chosen_BK) for part in candidates))

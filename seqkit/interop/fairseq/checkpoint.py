@@ -12,13 +12,20 @@ from typing import Any
 from seqkit.checkpoint.state import CheckpointState
 from seqkit.errors import CheckpointError
 from seqkit.interop.fairseq.config import config_from_args, config_from_cfg
-from seqkit.interop.fairseq.state_dict import upgrade_state_dict, with_plain_embedding, without_final_norms
+from seqkit.interop.fairseq.state_dict import (
+    names_today,
+    upgrade_state_dict,
+    with_plain_embedding,
+    without_final_norms,
+    without_unused_scales,
+)
 from seqkit.interop.fairseq.training_state import (
     convert_average,
     convert_metrics,
     convert_optimizer,
     convert_train_time,
     number,
+    without_parameters,
 )
 from seqkit.interop.safe_load import InertNode
 
@@ -45,6 +52,8 @@ def convert(raw: dict[str, Any], where: str) -> CheckpointState:
     if isinstance(config.get("model"), dict):
         config["model"] |= without_final_norms(raw["model"], config["model"])
         config["model"] |= with_plain_embedding(raw["model"], config["model"])
+        config["model"] |= without_unused_scales(raw["model"], config["model"])
+    model = upgrade_state_dict(raw["model"], config)
     last, saved_optimizer, extra = _training(raw)
     iterator = extra.get("train_iterator") or {}
     criterion = dict(raw.get("criterion") or {})
@@ -52,12 +61,15 @@ def convert(raw: dict[str, Any], where: str) -> CheckpointState:
     kept: dict[str, Any] = {}
     if saved_optimizer:
         optimizer, kept = convert_optimizer(saved_optimizer, raw["model"], criterion)
+        unused = {today for name in raw["model"] for today in names_today(name)} - set(model)
+        if unused and "param_groups" in optimizer:
+            optimizer = without_parameters(optimizer, unused)
     average = convert_average(extra, lambda state: upgrade_state_dict(state, config))
     if average:
         kept["ema"] = average
     return CheckpointState(
         config=config,
-        model=upgrade_state_dict(raw["model"], config),
+        model=model,
         criterion=criterion,
         task={},
         optimizer=optimizer,

@@ -153,6 +153,8 @@ def _component(
         if key == "_name" or _unset(value):
             continue
         if key in options:
+            if isinstance(value, list | tuple) and str in (kinds[key], *typing.get_args(kinds[key])):
+                value = ",".join(str(part) for part in value)  # 0.12.2 wrote some lists as what they had been read to
             if value is not None or is_optional(kinds[key]):
                 # Some architectures of fairseq set a number to False.
                 is_number = isinstance(value, bool) and int in (kinds[key], *typing.get_args(kinds[key]))

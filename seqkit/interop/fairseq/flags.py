@@ -436,3 +436,8 @@ def _take_data(words: _Words, task: type[Config] | None, problems: list[str]) ->
         problems.append(f"unexpected {extra}: there is {takes}")
     for name, word in zip(names, words.positionals, strict=False):
         words.given.setdefault("task", {})[name] = word
+        again = [
+            other for other in words.overrides if other.startswith(f"task.{name}=") and other != f"task.{name}={word}"
+        ]
+        if again:
+            problems.append(f"{word!r} (an argument without a name is task.{name}) and {again[-1]}: give one of them")

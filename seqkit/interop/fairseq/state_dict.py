@@ -18,12 +18,22 @@ _BUFFER = re.compile(
 _KEPT_BUFFER = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
 _UNUSED = re.compile(r"(^|\.)conv\.conv_bias$")
 """The biases of dynamic convolutions: parameters that fairseq neither set nor used."""
+_COPY = re.compile(r"(^|\.)layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)$")
+"""Second copies of an encoder layer's weights, which fairseq 0.12.2 made for a quicker way of evaluating; in training
+they are parameters without gradients, and out of date."""
 _PACKED = re.compile(r"^(.*\.)in_proj_(weight|bias)$")
 _OLD_LAYER_NORM = re.compile(r"^(.*\.layers\.\d+)\.layer_norms\.(\d)\.(weight|bias)$")
 _LAYER_NORMS = {
     "encoder": ("self_attn_layer_norm", "final_layer_norm"),
     "decoder": ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
 }
+_SCALES = {
+    "scale_heads": ".c_attn",
+    "scale_attn": ".attn_ln.weight",
+    "scale_fc": ".ffn_layernorm.weight",
+    "scale_resids": ".w_resid",
+}
+"""NormFormer's options and what their parameters' names end with."""
 _NO_OUTPUT_PROJECTION = ("lstm", "lstm_lm")
 """Models whose tied output is the embedding itself."""
 
@@ -33,12 +43,17 @@ def is_parameter(name: str) -> bool:
     return _BUFFER.search(name) is None
 
 
+def is_copy(name: str) -> bool:
+    """Whether a parameter is a second copy of others, as fairseq 0.12.2 kept of each encoder layer."""
+    return _COPY.search(name) is not None
+
+
 def names_today(name: str) -> tuple[str, ...]:
     """What a tensor of fairseq's is called today; none where nothing is kept of it.
 
     Several names are those of equal parts of it, in order along its first axis: packed `in_proj` projections.
     """
-    if _UNUSED.search(name) or (not is_parameter(name) and not _KEPT_BUFFER.search(name)):
+    if _UNUSED.search(name) or is_copy(name) or (not is_parameter(name) and not _KEPT_BUFFER.search(name)):
         return ()
     packed = _PACKED.match(name)
     if packed:
@@ -54,8 +69,9 @@ def upgrade_state_dict(state: Mapping[str, Tensor], config: Mapping[str, Any]) -
     """Today's names for a fairseq model's state.
 
     Leaves out what is no parameter (versions, sinusoidal tables, the biases that dynamic convolutions neither set nor
-    use), splits packed `in_proj` projections, renames numbered layer norms, fills in an output projection that old
-    files left to the tied embedding, and measures the lengths of normalised convolutions by output, as today.
+    use) and second copies of parameters, splits packed `in_proj` projections, renames numbered layer norms, fills in
+    an output projection that old files left to the tied embedding, and measures the lengths of normalised convolutions
+    by output, as today.
 
     Args:
         state: parameter name to tensor, as in the file.
@@ -96,6 +112,20 @@ def without_final_norms(state: Mapping[str, Tensor], model: Mapping[str, Any]) -
         and f"{side}.layers.0.fc1.weight" in state
         and f"{side}.layers.0.linear1.weight" not in state  # convolutions have no such norm
         and f"{side}.layer_norm.weight" not in state
+    }
+
+
+def without_unused_scales(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a Transformer must be built with where fairseq took NormFormer's flags and passed over them.
+
+    Args:
+        state: as in the file.
+        model: the model's converted options.
+    """
+    return {
+        option: False
+        for option, parameter in _SCALES.items()
+        if model.get(option) and not any(name.endswith(parameter) for name in state)
     }
 
 

@@ -5,13 +5,13 @@ Knows nothing of configuration or of how the file was read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqkit.interop.fairseq.state_dict import is_parameter, names_today
+from seqkit.interop.fairseq.state_dict import is_copy, is_parameter, names_today
 from seqkit.metrics.meters import METERS
 
 _STREAMS = ("train", "train_inner")
@@ -83,6 +83,23 @@ def convert_optimizer(
         for group in state["param_groups"]
     ]
     return {**state, "param_groups": groups}, extra
+
+
+def without_parameters(optimizer: dict[str, Any], names: Container[str]) -> dict[str, Any]:
+    """An optimizer's state without the parameters of some names, where it knows its parameters by their names."""
+    states: dict[int, Any] = {}
+    groups: list[dict[str, Any]] = []
+    count = 0
+    for group in optimizer.get("param_groups", []):
+        pairs = zip(group["params"], group.get("param_names", map(str, group["params"])), strict=True)
+        kept = [(number, name) for number, name in pairs if name not in names]
+        for place, (number, _) in enumerate(kept, start=count):
+            if number in optimizer["state"]:
+                states[place] = optimizer["state"][number]
+        named = {"param_names": [name for _, name in kept]} if "param_names" in group else {}
+        groups.append({**group, "params": list(range(count, count + len(kept))), **named})
+        count += len(kept)
+    return {**optimizer, "state": states, "param_groups": groups}
 
 
 def convert_average(
@@ -196,7 +213,8 @@ def _distinct(state: Mapping[str, Tensor], *, by_value: bool = False) -> dict[st
     groups: dict[tuple[Any, ...], list[Tensor]] = {}
     distinct: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if by_value and tensor.dim() > 1:
+        # Copies begin as zeros, all alike, and each is a parameter of its own.
+        if by_value and tensor.dim() > 1 and not is_copy(name):
             alike = groups.setdefault((tensor.shape, *tensor.flatten()[:_SAMPLE].tolist()), [])
             is_new = not any(torch.equal(tensor, other) for other in alike)
         else:

@@ -24,7 +24,7 @@ class CosineConfig(Config):
     warmup_init_lr: float = option(-1.0, "rate of the first update; below 0: min_lr")
     lr: list[float] = option([0.25], "the peak rate", follows="optimization.lr")
     min_lr: float = option(0.0, "rate at the end of a period", low=0.0)
-    t_mult: float = option(1.0, "each period is this many times as long as the one before", low=1.0)
+    t_mult: float = option(1.0, "each period is this many times as long as the one before", low=0.0)
     lr_period_updates: float = option(-1.0, "updates of the first period; below 0: all updates after warm-up")
     lr_shrink: float = option(0.1, "peak and end rate are multiplied by this at every restart", low=0.0)
     max_update: int = option(0, "updates of the whole run", low=0, follows="optimization.max_update")
@@ -35,7 +35,8 @@ class Cosine(LRScheduler):
     """min + (max - min) / 2 * (1 + cos(pi * t / T)) for t of T updates of a period; min and max shrink with each.
 
     Raises:
-        ConfigError: the peak is not above `min_lr`, or the period is not known.
+        ConfigError: the peak is not above `min_lr`, the period is not known, or periods that grow shorter end before
+            training does.
     """
 
     def __init__(self, config: CosineConfig, optimizer: torch.optim.Optimizer) -> None:
@@ -51,6 +52,10 @@ class Cosine(LRScheduler):
                     "lr_scheduler=cosine needs lr_scheduler.lr_period_updates, or optimization.max_update above "
                     f"lr_scheduler.warmup_updates={config.warmup_updates}; max_update is {config.max_update}"
                 )
+        # Periods that grow shorter and shorter come to an end.
+        self.end = self.period / (1 - config.t_mult) if 0 < config.t_mult < 1 else math.inf
+        if config.t_mult <= 0 or config.max_update - config.warmup_updates >= self.end:
+            raise ConfigError(self._all_over(config.max_update))
         self.slope = (self.peak - self.start) / config.warmup_updates if config.warmup_updates > 0 else 1.0
         self.lr = self.start
 
@@ -60,6 +65,8 @@ class Cosine(LRScheduler):
             self.lr = self.start + num_updates * self.slope
             return self.lr
         position: float = num_updates - config.warmup_updates
+        if position >= self.end:
+            raise ConfigError(self._all_over(num_updates))
         growth = config.t_mult
         if growth == 1:
             restarts = math.floor(position / self.period)
@@ -73,3 +80,13 @@ class Cosine(LRScheduler):
         low, high = config.min_lr * shrink, self.peak * shrink
         self.lr = low + 0.5 * (high - low) * (1 + math.cos(math.pi * position / length))
         return self.lr
+
+    def _all_over(self, num_updates: int) -> str:
+        config = self.config
+        if config.t_mult <= 0:
+            return f"lr_scheduler.t_mult={config.t_mult} is out of range; give a number above 0"
+        return (
+            f"lr_scheduler.t_mult={config.t_mult}: periods that grow shorter, the first of {self.period:g} updates, "
+            f"are all over after {config.warmup_updates + self.end:g} updates, and training goes on to {num_updates} "
+            "(optimization.max_update); give fewer updates, a longer lr_scheduler.lr_period_updates, or a larger t_mult"
+        )

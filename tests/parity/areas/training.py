@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from seqkit.training.observer import Observer, UpdateRecord
 from seqkit.training.trainer import Trainer
 from seqkit.training.validation import Validator
 from seqkit_cli.validate import load_validator
+from tests.parity.fairseqs_text import fairseqs_text
 from tests.parity.loader import Case
 
 _DESCRIPTIVE = {"what", "area", "tool", "inputs", "versions", "informational", "kind"}
@@ -57,7 +59,7 @@ def run(case: Case) -> None:
     assert not unknown, f"parts of the case that no one reads: {sorted(unknown)}"
     argv = next(list(value) for key, value in case.spec.items() if key.startswith("flags"))
     _require_built(case, argv)
-    with _inside(case.area_folder), _one_thread(), _fairseqs_dropout():
+    with _inside(case.area_folder), _one_thread(), _fairseqs_dropout(), fairseqs_text():
         {"train": _run_training, "save_policy": _run_policy, "validate": _run_validation}[kind](case, argv)
 
 
@@ -166,6 +168,9 @@ def _use_fairseqs_validation(config: RootConfig) -> None:
 
 def _use_fairseqs_figures(config: RootConfig) -> None:
     """Where fairseq is wrong and seqkit has an option that gives its figures, choose it."""
+    if config.dataset.curriculum:
+        # fairseq goes on with the first epoch's loader, which does not shuffle
+        config.dataset.curriculum = sys.maxsize
     if isinstance(config.criterion, AdaptiveLossConfig):
         config.criterion.skip_pad_offset = True
     if isinstance(config.optimizer, AdafactorConfig):
@@ -255,7 +260,7 @@ def _moved_by_rounding(trainer: Trainer, steps: list[dict[str, Any]]) -> dict[st
 
     Such are the biases of key projections, which softmax cancels out. Their gradients are below what float32 can tell
     from zero beside the whole gradient, and differ with the order of additions; Adam takes a share g / (g + eps) of
-    the rate for a gradient of size g all the same.
+    the rate for a gradient of size g all the same, and others of its kind do likewise.
     """
     rounding = torch.finfo(torch.float32).eps * min(step["gnorm_before_clip"] for step in steps)
     rates = sum(step["lr_used"] for step in steps)
@@ -264,15 +269,31 @@ def _moved_by_rounding(trainer: Trainer, steps: list[dict[str, Any]]) -> dict[st
     group_of = {id(param): group for group in optimizer.param_groups for param in group["params"]}
     for name, param in trainer.parts.model.named_parameters():
         own = precision.master_of(param)
-        state = optimizer.state.get(own, {})
-        if not {"step", "exp_avg", "exp_avg_sq"} <= state.keys():
-            continue
-        group = group_of[id(own)]
-        largest = float(state["exp_avg_sq"].max()) / (1 - group["betas"][1] ** int(state["step"]))
-        gradient = largest**0.5
-        if gradient <= rounding:
-            moved[name] = rates * gradient / (gradient + group["eps"])
+        found = _gradient_and_step(optimizer.state.get(own, {}), group_of[id(own)])
+        if found is not None and found[0] <= rounding:
+            moved[name] = rates * found[1]
     return moved
+
+
+def _gradient_and_step(state: dict[str, Any], group: dict[str, Any]) -> tuple[float, float] | None:
+    """About the largest gradient that an entry has had, and the share of the rate by which it moved it at most.
+
+    None for optimizers whose steps are as small as the gradients.
+    """
+    if {"step", "exp_avg", "exp_avg_sq"} <= state.keys() and "betas" in group:
+        corrected = float(state["exp_avg_sq"].max()) / (1 - group["betas"][1] ** int(state["step"]))
+        gradient = corrected**0.5
+        return gradient, gradient / (gradient + group["eps"])
+    if "exp_avg_sq" in state:  # an update of a fixed size, whatever the gradient's
+        return float(state["exp_avg_sq"].max()) ** 0.5, 1.0
+    if "exp_inf" in state:
+        gradient = float(state["exp_inf"].max())
+        return gradient, gradient / (gradient + group["eps"])
+    if "acc_delta" in state:
+        return float(state["square_avg"].max()) ** 0.5, float(state["acc_delta"].max() + group["eps"]) ** 0.5
+    if "sum" in state:
+        return float(state["sum"].max()) ** 0.5, 1.0
+    return None
 
 
 def _compare_parameters(

@@ -33,6 +33,7 @@ SMALL = {
     "decoder_attention_heads": 2,
     "decoder_learned_pos": True,
     "tokens_per_sample": POSITIONS,
+    "max_target_positions": None,
 }
 
 
@@ -253,6 +254,21 @@ def test_too_long_blocks_are_told_of_and_left_out_only_if_asked(
     assert "they are left out" in caplog.text
     whole, part = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (whole["tokens"], part["tokens"]) == (len(TOKENS), len(TOKENS) - 8)
+
+
+def test_blocks_longer_than_the_models_positions_can_be_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    length, left_out = POSITIONS + 1, "dataset.skip_invalid_size_inputs_valid_test=true"
+    rest = len(TOKENS) % length
+    assert run(folder, f"task.tokens_per_sample={length}", "common_eval.format=json", left_out) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == rest
+    assert "they are left out" in caplog.text
+
+
+def test_the_tasks_longest_text_does_not_change_the_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "task.max_target_positions=3") == 0
+    assert loss_of(capsys.readouterr().out) == pytest.approx(expected_loss(POSITIONS, 0), abs=1e-4)
 
 
 def test_an_ensemble(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

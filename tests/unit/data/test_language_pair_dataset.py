@@ -80,6 +80,9 @@ def test_bos_and_eos():
     assert pairs(remove_eos_from_source=True)[1]["source"].tolist() == [5, 6, 7]
     assert pairs(source=Rows([5]), target=Rows([8]), append_eos_to_target=True)[0]["target"].tolist() == [8, EOS]
     assert pairs(append_eos_to_target=True)[1]["target"].tolist() == [8, EOS]
+    both = {"append_bos": True, "append_eos_to_target": True}
+    assert pairs(source=Rows([5]), target=Rows([8]), **both)[0]["target"].tolist() == [BOS, 8]  # as in fairseq
+    assert pairs(source=Rows([5]), target=Rows([BOS, 8]), **both)[0]["target"].tolist() == [BOS, 8, EOS]
 
 
 def test_other_first_symbol():

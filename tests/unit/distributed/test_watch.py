@@ -125,6 +125,25 @@ def test_whose_exchange_broke_down_hears_of_the_others_failure(watches: Watches)
     assert first.failure_of_others(10.0) == Failure(1, "out of memory")
 
 
+def test_who_is_silent_when_an_exchange_breaks_down_is_named(watches: Watches) -> None:
+    """Under `srun` and between machines nobody else sees that a process was killed."""
+    first, second, third = (watches.add(rank, world_size=3, grace=30.0) for rank in range(3))
+    second.step("update 9")
+    until(lambda: first.beats_of_others().keys() == {1, 2})
+    until(lambda: first.beats_of_others()[1].doing == "update 9")
+    second._ended.set()  # as if killed: without a last word
+    time.sleep(3 * INTERVAL)
+    beats = first.beats_of_others()
+    until(lambda: first.beats_of_others()[2].alive > beats[2].alive + 2)
+    failure = first.silent_since(beats)
+    assert failure is not None
+    assert failure.rank == 1
+    assert failure.text.startswith("is gone: the exchange with it broke off")
+    assert "it was last 'update 9'. It was killed" in failure.text
+    third.stop()
+    assert first.beats_of_others().keys() == {1}  # who has ended in order is not missed
+
+
 def test_who_stalls_is_named(watches: Watches) -> None:
     first, second = watches.add(0, timeout=0.3), watches.add(1, timeout=0.3)
     first.step("update 4")
@@ -175,6 +194,22 @@ def test_who_gives_no_sign_of_life_is_gone(watches: Watches) -> None:
     assert "has given no sign of life for 0 s" in watches.left[0].text
     assert "'update 9'" in watches.left[0].text
     assert watches.told == [(0, watches.left[0])]
+
+
+def test_a_job_that_was_stopped_as_a_whole_goes_on(watches: Watches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-Z and `fg`, or SLURM's suspension: meanwhile nobody was waited for."""
+    real, ahead = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
+    first, second = (watches.add(rank, gone_after=2.0, timeout=2.0, longest_turn=1.0) for rank in (0, 1))
+    first.step("update 4")
+    second.step("update 4")
+    time.sleep(10 * INTERVAL)
+    ahead[0] = 3600.0
+    time.sleep(20 * INTERVAL)
+    assert not watches.left
+    second._ended.set()  # what comes afterwards counts as ever
+    until(lambda: 0 in watches.left)
+    assert watches.left[0].rank == 1
 
 
 def test_who_has_ended_in_order_is_not_missed(watches: Watches) -> None:

@@ -63,6 +63,11 @@ def test_a_fixed_bound_on_length_is_no_problem_where_sentences_have_their_own() 
     build_generator([tiny_model(DICTIONARY)], DICTIONARY, config)
 
 
+def test_a_bound_on_length_is_no_problem_where_outputs_are_given() -> None:
+    config = GenerationConfig(min_len=30, max_len_b=20, score_reference=True)
+    build_generator([tiny_model(DICTIONARY)], DICTIONARY, config)
+
+
 def test_given_targets_are_scored_by_the_probabilities_as_they_are() -> None:
     scorer = build_generator(
         [tiny_model(DICTIONARY)], DICTIONARY, GenerationConfig(score_reference=True, temperature=2.0)

@@ -187,6 +187,15 @@ class TestEMA:
         assert ema.weights(full_precision=True)["weight"].item() == pytest.approx(1.001)
         assert ema.weights()["weight"].dtype == torch.bfloat16
 
+    def test_average_of_a_half_model_is_rounded_once_more_for_each_sum_alone(self) -> None:
+        torch.manual_seed(0)
+        model = nn.Linear(7, 5, bias=False).half()
+        begin = model.weight.detach().clone()
+        ema = ExponentialMovingAverage(model, EMAConfig(store_ema=True, ema_decay=0.9))
+        nn.init.normal_(model.weight)
+        ema.step(1)
+        assert torch.equal(ema.weights()["weight"], begin.mul_(0.9).add_(model.weight.detach(), alpha=1 - 0.9))
+
     def test_seed(self) -> None:
         ema = ExponentialMovingAverage(self._model(), EMAConfig(store_ema=True))
         seed = self._model()
@@ -239,6 +248,31 @@ class TestStopRequest:
             assert stop.exit_code == code
             assert signal.getsignal(number) is former
         assert signal.getsignal(number) is former
+
+    @pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="signals of POSIX")
+    def test_the_handler_of_a_launcher_is_called_after_the_save(self) -> None:
+        """submitit's puts the job back into the queue, and leaves by SystemExit."""
+
+        def requeue(number: int, frame: Any) -> None:
+            raise SystemExit(-1)
+
+        saved = []
+
+        def train() -> None:
+            with StopRequest() as stop:
+                os.kill(os.getpid(), signal.SIGUSR2)
+                saved.append(stop.signal)
+
+        former = signal.signal(signal.SIGUSR2, requeue)
+        try:
+            with pytest.raises(SystemExit):
+                train()
+            assert signal.getsignal(signal.SIGUSR2) is requeue
+        finally:
+            signal.signal(signal.SIGUSR2, former)
+        assert saved == [signal.SIGUSR2]
+        with StopRequest():
+            assert signal.getsignal(signal.SIGUSR2) == former  # without a handler it does what it ever did
 
     def test_second_ctrl_c_leaves_at_once(self) -> None:
         with StopRequest() as stop:

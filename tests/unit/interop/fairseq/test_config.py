@@ -143,6 +143,11 @@ def test_a_namespace_that_only_names_its_architecture_gets_its_values() -> None:
     assert (model["_name"], model["decoder_embed_dim"], model["decoder_layers"]) == ("transformer_lm", 1024, 2)
 
 
+def test_lists_that_are_written_as_one_text() -> None:
+    model = config_from_cfg({"model": {"_name": "transformer", "adaptive_softmax_cutoff": [60, 150]}})["model"]
+    assert model["adaptive_softmax_cutoff"] == "60,150"
+
+
 def test_the_end_of_a_cosine_schedule_is_not_where_training_stops() -> None:
     new = {"_name": "cosine", "lr": [1.0], "min_lr": 0.1}
     assert config_from_cfg({"lr_scheduler": new})["lr_scheduler"]["min_lr"] == 0.1

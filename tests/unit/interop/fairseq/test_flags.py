@@ -121,6 +121,12 @@ def test_all_mistakes_are_told_at_once() -> None:
     ]
 
 
+def test_a_data_folder_given_twice_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"'a' .* and task\.data=b: give one of them"):
+        to_overrides("validate", ["a", "task.data=b", "--path", "x.pt"])
+    assert "task.data=a" in to_overrides("validate", ["a", "task.data=a", "--path", "x.pt"])
+
+
 def test_unknown_components_are_told_before_flags_that_may_be_theirs() -> None:
     with pytest.raises(ConfigError) as error:
         translate("train", [*PLAIN, "--task", "toy_tsk", "--arch", "toy_modl", "--some-flag", "1"])

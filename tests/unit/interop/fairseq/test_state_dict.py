@@ -1,6 +1,11 @@
 import torch
 
-from seqkit.interop.fairseq.state_dict import upgrade_state_dict, with_plain_embedding, without_final_norms
+from seqkit.interop.fairseq.state_dict import (
+    upgrade_state_dict,
+    with_plain_embedding,
+    without_final_norms,
+    without_unused_scales,
+)
 
 
 def test_buffers_without_parameters_are_left_out() -> None:
@@ -99,3 +104,18 @@ def test_the_map_that_an_lstm_with_an_adaptive_softmax_never_used_is_left_out() 
     assert upgrade_state_dict(state, config) == state
     state["decoder.adaptive_softmax.head.weight"] = torch.ones(2, 2)
     assert list(upgrade_state_dict(state, config)) == ["decoder.adaptive_softmax.head.weight"]
+
+
+def test_second_copies_of_an_encoder_layer_are_left_out() -> None:
+    """fairseq 0.12.2 has them in every Transformer's file, beside the weights themselves."""
+    prefix = "encoder.layers.3."
+    own = {f"{prefix}{name}.weight": torch.ones(2, 2) for name in ("self_attn.q_proj", "fc1", "fc2")}
+    names = [f"{name}_{kind}" for name in ("in_proj", "out_proj", "fc1", "fc2") for kind in ("weight", "bias")]
+    copies = {f"{prefix}{name}": torch.zeros(6, 2) for name in names}
+    assert list(upgrade_state_dict({**copies, **own}, {})) == list(own)
+
+
+def test_factors_that_fairseq_did_not_build_are_switched_off() -> None:
+    model = {"scale_heads": True, "scale_fc": True, "scale_attn": False, "scale_resids": True}
+    state = {"decoder.layers.0.ffn_layernorm.weight": torch.ones(2)}
+    assert without_unused_scales(state, model) == {"scale_heads": False, "scale_resids": False}

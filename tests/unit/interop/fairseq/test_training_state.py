@@ -10,6 +10,7 @@ from seqkit.interop.fairseq.training_state import (
     convert_metrics,
     convert_optimizer,
     convert_train_time,
+    without_parameters,
 )
 from seqkit.metrics.aggregator import Aggregator
 from seqkit.optim.adam import Adam
@@ -54,6 +55,26 @@ def test_what_was_tied_on_a_gpu_is_one_parameter_again() -> None:
     model |= {"decoder.weight": tied.clone(), "other.weight": tied + 1, "output.weight": tied.clone()}
     named, _ = convert_optimizer(_optimizer([(3, 2), (2,), (2,), (3, 2)]), model, {})
     assert named["param_groups"][0]["param_names"] == ["encoder.weight", "norm.weight", "norm2.weight", "other.weight"]
+
+
+def test_second_copies_have_numbers_and_no_names() -> None:
+    copies = {f"encoder.layers.{layer}.fc1_weight": torch.zeros(2, 2) for layer in range(2)}
+    model = {**copies, "encoder.layers.0.fc1.weight": torch.ones(2, 2), "encoder.layers.0.fc1.bias": torch.ones(2)}
+    state = _optimizer([(2, 2), (2, 2), (2, 2), (2,)])
+    named, _ = convert_optimizer(state, model, {})
+    assert named["param_groups"][0]["param_names"] == ["encoder.layers.0.fc1.weight", "encoder.layers.0.fc1.bias"]
+    assert [tuple(part["exp_avg"].shape) for part in named["state"].values()] == [(2, 2), (2,)]
+    vector = {"state": {0: {"exp_avg": torch.arange(14.0)}}, "param_groups": [{"lr": 1.0, "params": [0]}]}
+    cut, _ = convert_optimizer(vector, model, {})
+    assert cut["state"][1]["exp_avg"].tolist() == [12.0, 13.0]
+
+
+def test_parameters_that_are_left_out_lose_their_state() -> None:
+    model = {name: torch.ones(2) for name in ("first", "unused", "last")}
+    named, _ = convert_optimizer(_optimizer([(2,), (2,), (2,)]), model, {})
+    rest = without_parameters(named, {"unused"})
+    assert rest["param_groups"] == [{"lr": 1.0, "params": [0, 1], "param_names": ["first", "last"]}]
+    assert list(rest["state"]) == [0, 1]
 
 
 def test_packed_projections_share_their_state_out() -> None:

@@ -106,6 +106,13 @@ def test_cosine_restarts_shrunk_and_longer():
     assert rates(plain, [0, 2, 4, 6, 8]) == pytest.approx([1.0, 0.5, 0.5, 0.25, 0.25])
 
 
+def test_cosine_periods_that_grow_shorter_come_to_an_end():
+    scheduler = make("cosine", lr=[1.0], lr_period_updates=4, lr_shrink=0.5, t_mult=0.5)
+    assert rates(scheduler, [0, 2, 4, 5, 6]) == pytest.approx([1.0, 0.5, 0.5, 0.25, 0.25])
+    with pytest.raises(ConfigError, match="all over after 8 updates"):
+        scheduler.step_update(8)
+
+
 def test_triangular():
     scheduler = make("triangular", lr=[0.1], max_lr=0.5, lr_period_updates=4, lr_shrink=0.5)
     assert rates(scheduler, [0, 1, 2, 3, 4, 6]) == pytest.approx([0.1, 0.3, 0.5, 0.3, 0.1, 0.25])
@@ -197,6 +204,8 @@ def test_reduce_on_plateau_ignores_not_a_number():
         ("polynomial_decay", {}, "total_num_update or optimization.max_update above 0"),
         ("cosine", {}, "needs lr_scheduler.lr_period_updates"),
         ("cosine", {"lr": [0.1], "min_lr": 0.1, "max_update": 9}, "optimization.lr=0.1 must be larger than"),
+        ("cosine", {"lr_period_updates": 4, "t_mult": 0.5, "max_update": 8}, "all over after 8 updates"),
+        ("cosine", {"lr_period_updates": 4, "t_mult": 0.0}, "give a number above 0"),
         ("triangular", {"lr": [0.5], "max_lr": 0.2}, "lr_scheduler.max_lr=0.2 must be larger"),
         ("tri_stage", {}, "needs lr_scheduler.warmup_steps"),
         ("tri_stage", {"phase_ratio": [0.1, 0.2, 0.3], "max_update": 9}, "three shares that add up to 1"),
