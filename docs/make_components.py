@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import sys
 import typing
 from pathlib import Path
@@ -55,8 +54,7 @@ def render() -> str:
         lines += [f"## {kind}", ""]
         for name in sorted(registry.builtin_names):
             component = registry.get(name)
-            purpose = (inspect.getdoc(component.cls) or "").split("\n\n")[0].replace("\n", " ")
-            lines += [f"### {kind}={name}", "", purpose, "", *options_table(component.config), ""]
+            lines += [f"### {kind}={name}", "", component.purpose, "", *options_table(component.config), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -491,14 +491,13 @@ class Hub:
             return
         if self.forks and can_fork():
             search = self._new_search(options)
-            if isinstance(search.generator, SequenceGenerator) and ahead[0]:
-                # as the processes will do it, which have one thread each
-                torch.set_num_threads(1)
-                with torch.inference_mode():
-                    search.generator.rehearse(ahead[0])
-                torch.set_num_threads(threads)
             try:
-                torch.set_num_threads(1)  # this process only makes batches, beside those that need the cores
+                # This process only makes batches, beside those that need the cores; and what it makes for them now is
+                # made as they will use it, with one thread.
+                torch.set_num_threads(1)
+                if isinstance(search.generator, SequenceGenerator) and ahead[0]:
+                    with torch.inference_mode():
+                        search.generator.rehearse(ahead[0])
                 yield from forked_map(lambda sample: self._results(search, sample, original), samples, threads)
             finally:
                 torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _ROOT = Path(__file__).resolve().parent
 _NOT_COMPONENTS = {"base"}
 _HELPERS = {"seqkit.optim.clip", "seqkit.optim.loss_scaler"}
 """Public modules that live beside components without being one."""
+_YEAR = re.compile(r"\b(19|20)\d\d\b")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,13 @@ class Component(Generic[T]):
     cls: type[T]
     config: type[Any]
     origin: str
+
+    @property
+    def purpose(self) -> str:
+        """The first paragraph of its class's description, behind that of its file where that alone names the paper."""
+        own = _first_paragraph(self.cls.__doc__)
+        of_file = _first_paragraph(getattr(sys.modules.get(self.cls.__module__), "__doc__", None))
+        return own if _YEAR.search(own) or not _YEAR.search(of_file) else f"{of_file} {own}"
 
 
 @dataclass(frozen=True)
@@ -231,6 +240,10 @@ def _import_package(name: str, path: Path) -> None:
         except BaseException:
             del sys.modules[name]
             raise
+
+
+def _first_paragraph(docstring: str | None) -> str:
+    return " ".join((docstring or "").strip().partition("\n\n")[0].split())
 
 
 def _origin(cls: type[Any]) -> str:

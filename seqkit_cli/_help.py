@@ -103,9 +103,8 @@ def _component(kind: str, name: str) -> str:
         values = to_dict(config)
         component_name = str(config._name)
     component = registry(kind).get(component_name)
-    first = (component.cls.__doc__ or "").strip().partition("\n\n")[0]
     title = f"{kind}={name}" + (f" (a {component_name})" if name != component_name else "")
-    return f"{title}: {' '.join(first.split())}\n{_table(component.config, kind, values=values)}"
+    return f"{title}: {component.purpose}\n{_table(component.config, kind, values=values)}"
 
 
 def _table(cls: type[Config], section: str, *, only: str | None = None, values: dict[str, Any] | None = None) -> str:

@@ -42,6 +42,14 @@ def test_names_are_listed_without_importing_any_component() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_a_component_says_what_it_is_for_and_which_paper_it_is_of() -> None:
+    assert registry("optimizer").get("adam").purpose == (
+        "Adam with decoupled weight decay (Kingma and Ba, 2015; Loshchilov and Hutter, 2019). "
+        "Adam as fairseq computes it."
+    )
+    assert registry("optimizer").get("cpu_adam").purpose.count("2015") == 1
+
+
 def test_helper_files_are_not_components() -> None:
     for kind, members in REGISTRIES.items():
         for name in members.names():
