@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -70,12 +70,14 @@ class Failure:
         text: the error as it is shown.
         exit_code: the job's exit code.
         is_users: `text` is a message to the user, not a traceback.
+        by: rank of the process that noticed it from outside and shows it; below 0 where it is shown by `rank` itself.
     """
 
     rank: int
     text: str
     exit_code: int = 1
     is_users: bool = False
+    by: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -360,8 +362,8 @@ class Watch:
         return since >= self._grace + self._patience or not self._someone_saves()
 
     def _claim(self, failure: Failure) -> Failure:
-        first = self.fail(failure)
-        if first == failure:
+        first = self.fail(dataclasses.replace(failure, by=self._rank))
+        if first == failure and first.by == self._rank:  # two may notice the same
             self._tell(failure)
         return first
 

@@ -152,7 +152,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
     "filters": ({**CHARACTERS, "character_filters": "(1, 2)"}, r"is not a list of \(width, channels\) pairs"),
     "code in filters": ({**CHARACTERS, "character_filters": "exit()"}, "is not a list of"),
     "wide filter": ({**CHARACTERS, "character_filters": "[(60, 4)]"}, "filter of width 60, wider than the 50 bytes"),
-    "quantisation": ({"quant_noise_pq": 0.1}, "quantisation noise is not in this version"),
+    "quantisation": ({"quant_noise_pq": 0.1}, "quantisation noise are not in this version"),
 }
 
 
