@@ -12,8 +12,8 @@ A system is a library and a precision: `seqkit`, `ctranslate2` and `huggingface`
 first two. `-compiled`, for which one asks, is `generation.compile`; what compiling takes does not count.
 In each round the systems take turns in one process, the first one another each time. All get the same source tokens
 and give target tokens, with the same beam, in batches of equally many sentences of like length; loading models does
-not count. seqkit and CTranslate2 decode as many batches side by side as there are threads (seqkit by forked processes,
-where there are eight batches for each; their start counts), transformers one after the other. Given are wall time and
+not count. seqkit and CTranslate2 decode as many batches side by side as there are threads (seqkit by forked processes
+where there are eight batches; their start counts), transformers one after the other. Given are wall time and
 CPU time (of all threads and processes; what else the machine does shows in it less), medians of the rounds, and how
 fast each system is compared with CTranslate2 of the same precision: the median of the rounds' ratios.
 `equal` are outputs that are those of `seqkit`. A 1024 x 1024 x 1024 float32 product is timed as well, because machines

@@ -62,7 +62,7 @@ _FILES_BESIDE_MODELS = {
 }
 """Names under which the files of a subword encoder lie beside published models, by option."""
 _FORKED_FROM = 8
-"""Batches for each process from which starting processes pays."""
+"""Batches from which starting processes pays."""
 _SECTIONS_OF_FLAT_OPTIONS = ("generation", "common", "common_eval", "dataset", "interactive", "checkpoint")
 
 
@@ -484,7 +484,7 @@ class Hub:
     ) -> Iterator[list[SentenceResult]]:
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         rest = iter(samples)
-        ahead = list(islice(rest, threads * _FORKED_FROM if self.forks else 2))
+        ahead = list(islice(rest, _FORKED_FROM if self.forks else 2))
         samples = chain(ahead, rest)
         # A batch alone is decoded by all threads together.
         if threads == 1 or len(ahead) < 2 or options.generation.retain_dropout:
@@ -492,7 +492,7 @@ class Hub:
             for sample in samples:
                 yield self._results(search, sample, original)
             return
-        if len(ahead) == threads * _FORKED_FROM and self.forks and can_fork():
+        if len(ahead) == _FORKED_FROM and self.forks and can_fork():
             search = self._new_search(options)
             try:
                 # This process only makes batches, beside those that need the cores; and what it makes for them now is

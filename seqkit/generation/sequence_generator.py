@@ -132,13 +132,14 @@ class SequenceGenerator:
         Layouts of weights among it; processes that are forked afterwards share them.
         """
         net_input = sample["net_input"]
-        # as two rows, since one alone is often multiplied in another way
-        rows = torch.zeros(2, dtype=torch.int64, device=net_input["src_lengths"].device)
+        device = net_input["src_lengths"].device
         with self.ensemble.evaluating():
-            twice = {name: value[rows] if isinstance(value, Tensor) else value for name, value in net_input.items()}
-            self.ensemble.start(twice, beam=1, max_length=1).step(torch.full((2, 1), self.end, device=rows.device))
+            for count in (1, 2):  # one row alone is often multiplied in another way
+                rows = torch.zeros(count, dtype=torch.int64, device=device)
+                same = {name: value[rows] if isinstance(value, Tensor) else value for name, value in net_input.items()}
+                self.ensemble.start(same, beam=1, max_length=1).step(torch.full((count, 1), self.end, device=device))
             if self.ensemble.compiled is not None:
-                self._compile(twice, min(2, int(net_input["src_lengths"].numel())))
+                self._compile(net_input, min(2, int(net_input["src_lengths"].numel())))
 
     def _compile(self, net_input: dict[str, Any], sentences: int) -> None:
         """Take the first two steps with a batch of one sentence or two: the second is compiled."""

@@ -134,7 +134,7 @@ def test_batches_decoded_side_by_side_come_in_their_order(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, forks: bool
 ) -> None:
     monkeypatch.setattr(hub, "forks", forks)
-    monkeypatch.setattr("seqkit.hub._FORKED_FROM", 1)
+    monkeypatch.setattr("seqkit.hub._FORKED_FROM", 2)
     monkeypatch.setattr(hub.config.dataset, "batch_size", 3)
     rows = [hub.encode(line) for line in LINES * 5]
     dataset = hub.task.build_dataset_for_inference(rows, [row.numel() for row in rows])  # type: ignore[attr-defined]
@@ -174,7 +174,7 @@ def test_forked_processes_decode_where_that_is_asked_for(hub: Hub, monkeypatch: 
         assert hub.translate(LINES[:3], prefix_allowed_tokens_fn=allowed) == wanted
         assert set(asked) == {0, 1, 2}  # so few batches are not worth a process
         asked.clear()
-        monkeypatch.setattr("seqkit.hub._FORKED_FROM", 1)
+        monkeypatch.setattr("seqkit.hub._FORKED_FROM", 2)
         assert hub.translate(LINES[:3], prefix_allowed_tokens_fn=allowed) == wanted
         assert asked == []
     finally:
