@@ -5,12 +5,9 @@ from __future__ import annotations
 import torch
 
 from seqkit.checkpoint.io import read_checkpoint
-from seqkit.interop.open_checkpoint import open_checkpoint
 from seqkit_cli.average import main
 from tests.parity.loader import Case
 
-_COARSE = 2.0**-7
-"""How far apart averages may be, in shares, that are summed up in bfloat16 by one side alone."""
 _READ = {"area", "what", "inputs", "runs", "tolerance", "versions", "informational"}
 # What fairseq's files hold, and the part of ours that holds it. The optimizer's state belongs to none of the averages.
 _PART_OF_KEY = {
@@ -31,9 +28,6 @@ def run_average(case: Case) -> None:
     unknown = set(spec) - _READ
     assert not unknown, f"parts of the case that no one reads: {sorted(unknown)}"
     rtol = float(spec["tolerance"]["rtol"])
-    if _is_bfloat16(case):
-        # fairseq adds up in the files' own precision, seqkit in float64
-        rtol = max(rtol, _COARSE)
     for number, run in enumerate(spec["runs"]):
         unknown = set(run) - {"args", "keys", "parameters"}
         assert not unknown, f"parts of a run that no one reads: {sorted(unknown)}"
@@ -54,16 +48,7 @@ def run_average(case: Case) -> None:
                 scale = max(abs(expected[figure]), float(weights.abs().sum()) if figure == "sum" else 0.0)
                 assert abs(value - expected[figure]) <= rtol * scale, f"{name}: {figure} {value} != {expected[figure]}"
             first = torch.tensor(expected["first4"], dtype=torch.float64)
-            atol = 1e-9 if rtol < _COARSE else rtol * float(weights.abs().max())
-            torch.testing.assert_close(weights.flatten()[: len(first)], first, rtol=rtol, atol=atol)
-
-
-def _is_bfloat16(case: Case) -> bool:
-    """Whether the weights to average are of that precision."""
-    first = next(iter(sorted(case.folder.glob("*.pt"))), None)
-    return first is not None and any(
-        weights.dtype == torch.bfloat16 for weights in open_checkpoint(first).model.values()
-    )
+            torch.testing.assert_close(weights.flatten()[: len(first)], first, rtol=rtol, atol=1e-9)
 
 
 def _with_places(args: list[str], case: Case, output: str) -> list[str]:
