@@ -63,7 +63,7 @@ SYSTEMS = (
 _COMPILED = "-compiled"
 GOALS = "at least 1.0 of CTranslate2's throughput in each precision, and 3 times Hugging Face's at batch 64"
 _LONGEST = 200
-_BASE_OUTPUT = 24
+BASE_OUTPUT = 24
 """Tokens of each output of the random model, about what a sentence of news has."""
 _SENTENCES = {"trained": {1: 64, 16: 256, 64: 512}, "base": {1: 8, 16: 32, 64: 128}}
 """By model and batch: so that a round of one system takes some seconds."""
@@ -111,15 +111,8 @@ class Row:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", nargs="?", help="of the model `trained`")
-    parser.add_argument("data", nargs="?", help="its data folder")
-    parser.add_argument("--subset", default="test", help="split whose sources are decoded")
-    parser.add_argument("--models", nargs="+", choices=("trained", "base"), help="default: all that there are")
+    add_work(parser)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS[:5]))
-    parser.add_argument("--beams", nargs="+", type=int, default=[1, 5])
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64])
-    parser.add_argument("--sentences", type=int, help="default: fewer for small batches and the large model")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--memory", type=int, metavar="N", help="instead: resident memory of seqkit, and seqkit-int8, over N sentences"
@@ -153,7 +146,7 @@ def main() -> int:
                 for batch in args.batches:
                     count = args.sentences or _SENTENCES[name].get(batch, 4 * batch)
                     dataset = some_of(sources, count, task)
-                    work = Work(name, dataset, beam, batch, None if name == "trained" else _BASE_OUTPUT)
+                    work = Work(name, dataset, beam, batch, None if name == "trained" else BASE_OUTPUT)
                     for row in compete(decoders, work, args.rounds):
                         print(markdown(row), flush=True)
                         if args.json:
@@ -161,6 +154,18 @@ def main() -> int:
                                 file.write(json.dumps(asdict(row)) + "\n")
     print(f"\nload {os.getloadavg()[0]:.1f} at the end")
     return 0
+
+
+def add_work(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what is decoded."""
+    parser.add_argument("checkpoint", nargs="?", help="of the model `trained`")
+    parser.add_argument("data", nargs="?", help="its data folder")
+    parser.add_argument("--subset", default="test", help="split whose sources are decoded")
+    parser.add_argument("--models", nargs="+", choices=("trained", "base"), help="default: all that there are")
+    parser.add_argument("--beams", nargs="+", type=int, default=[1, 5])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument("--sentences", type=int, help="default: fewer for small batches and the large model")
+    parser.add_argument("--rounds", type=int, default=3)
 
 
 # models

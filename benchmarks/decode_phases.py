@@ -45,9 +45,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from decode import (
-    _BASE_OUTPUT,
+    BASE_OUTPUT,
     Decode,
     Work,
+    add_work,
     base,
     machine,
     product_gflops,
@@ -400,15 +401,8 @@ def table(columns: dict[str, dict[str, float]]) -> str:
 def main() -> int:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", nargs="?", help="of the model `trained`")
-    parser.add_argument("data", nargs="?", help="its data folder")
-    parser.add_argument("--subset", default="test", help="split whose sources are decoded")
-    parser.add_argument("--models", nargs="+", choices=("trained", "base"), help="default: all that there are")
+    add_work(parser)
     parser.add_argument("--precisions", nargs="+", choices=("float32", "int8"), default=["float32", "int8"])
-    parser.add_argument("--beams", nargs="+", type=int, default=[1, 5])
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64])
-    parser.add_argument("--sentences", type=int, help="default: fewer for small batches and the large model")
-    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     names: Sequence[str] = args.models or (["trained", "base"] if args.checkpoint else ["base"])
     if "trained" in names and not args.data:
@@ -430,7 +424,7 @@ def main() -> int:
                 for beam in args.beams:
                     for batch in args.batches:
                         count = args.sentences or _SENTENCES[name].get(batch, 4 * batch)
-                        length = None if name == "trained" else _BASE_OUTPUT
+                        length = None if name == "trained" else BASE_OUTPUT
                         work = Work(name, some_of(sources, count, task), beam, batch, length)
                         columns[f"{beam} x {batch}"] = measure(decoders[own], decoders[other], work, args.rounds)
                 print(f"\n{name}, {precision} (beam x batch):\n\n{table(columns)}", flush=True)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -29,8 +28,8 @@ from seqkit.errors import DataError
 from seqkit.training.build import build_trainer
 from seqkit.training.faults import DivergedError
 from seqkit.training.interrupt import StopRequest
-from seqkit_cli.preprocess import main as preprocess
 from seqkit_cli.train import main as train
+from tests.integration.tiny_training import tiny_data, tiny_training
 from tests.unit.training.toy import Recorder, ToyTask, assert_same_state, run, toy_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -395,28 +394,7 @@ def test_the_one_that_fails_is_told_and_the_other_ends(
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_command_on_two_processes_is_interrupted_and_goes_on_in_one(tmp_path: Path) -> None:
-    rng = random.Random(1)
-    for split, count in (("train", 100), ("valid", 11)):
-        lines = [[rng.choice("abcdefgh") for _ in range(rng.randint(2, 7))] for _ in range(count)]
-        for side in ("de", "en"):
-            (tmp_path / f"{split}.{side}").write_text("".join(" ".join(line) + "\n" for line in lines))
-    flags = ["-s", "de", "-t", "en", "--trainpref", str(tmp_path / "train"), "--validpref", str(tmp_path / "valid")]
-    assert preprocess([*flags, "--destdir", str(tmp_path / "bin")]) == 0
-    arguments = [
-        "task=translation",
-        f"task.data={tmp_path / 'bin'}",
-        "model=transformer",
-        *(f"model.{side}_{name}" for side in ("encoder", "decoder") for name in ("embed_dim=8", "ffn_embed_dim=8")),
-        *(f"model.{side}_{name}" for side in ("encoder", "decoder") for name in ("layers=1", "attention_heads=1")),
-        "optimizer=adam",
-        "dataset.max_tokens=100",
-        "dataset.num_workers=0",
-        "common.cpu=true",
-        "common.log_format=json",
-        f"common.log_file={tmp_path / 'log'}",
-        f"checkpoint.save_dir={tmp_path / 'checkpoints'}",
-        "checkpoint.no_epoch_checkpoints=true",
-    ]
+    arguments = tiny_training(tiny_data(tmp_path, train=100, valid=11), tmp_path)
     command = [sys.executable, "-m", "seqkit_cli.train", *arguments, "distributed_training.distributed_world_size=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from seqkit.checkpoint.io import read_checkpoint
-from seqkit_cli.preprocess import main as preprocess
+from tests.integration.tiny_training import tiny_data, tiny_training
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _TIMEOUT = 240.0
@@ -26,15 +25,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("launchers")
-    rng = random.Random(1)
-    for split, count in (("train", 100), ("valid", 8)):
-        lines = [[rng.choice("abcdefgh") for _ in range(rng.randint(2, 7))] for _ in range(count)]
-        for side in ("de", "en"):
-            (folder / f"{split}.{side}").write_text("".join(" ".join(line) + "\n" for line in lines))
-    flags = ["-s", "de", "-t", "en", "--trainpref", str(folder / "train"), "--validpref", str(folder / "valid")]
-    assert preprocess([*flags, "--destdir", str(folder / "bin")]) == 0
-    return folder / "bin"
+    return tiny_data(tmp_path_factory.mktemp("launchers"), train=100, valid=8)
 
 
 def of_srun(rank: int, port: int) -> dict[str, str]:
@@ -66,21 +57,7 @@ class Two:
         self.save_dir = folder / "checkpoints"
         self._log = folder / "log"
         self._outputs = [folder / f"output-{rank}" for rank in range(2)]
-        arguments = [
-            "task=translation",
-            f"task.data={data}",
-            "model=transformer",
-            *(f"model.{side}_{name}" for side in ("encoder", "decoder") for name in ("embed_dim=8", "ffn_embed_dim=8")),
-            *(f"model.{side}_{name}" for side in ("encoder", "decoder") for name in ("layers=1", "attention_heads=1")),
-            "optimizer=adam",
-            "dataset.max_tokens=100",
-            "dataset.num_workers=0",
-            "common.cpu=true",
-            "common.log_format=json",
-            f"common.log_file={self._log}",
-            f"checkpoint.save_dir={self.save_dir}",
-            "checkpoint.no_epoch_checkpoints=true",
-        ]
+        arguments = tiny_training(data, folder)
         self.processes = []
         for rank in range(2):
             variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **environment(rank, port)}
